@@ -1,0 +1,44 @@
+# Foldwise: deep learning on many image tasks as a reproducible pipeline.
+#
+# A mode is a target: snakemake create | pp | train | predict | test --cores 2
+# What would be computed, and why: snakemake train -n
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+OWN_CONFIG = Path("config/config.yaml")
+SHIPPED_CONFIG = Path(workflow.current_basedir) / "config/config.yaml"
+
+
+configfile: str(OWN_CONFIG if OWN_CONFIG.is_file() else SHIPPED_CONFIG)
+
+
+include: "rules/common.smk"
+include: "rules/create.smk"
+include: "rules/pp.smk"
+include: "rules/train.smk"
+include: "rules/predict.smk"
+include: "rules/test.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        collect_train,
+    message:
+        "Mode train: Models are there."
+
+
+onstart:
+    prepare_run(workflow)
+
+
+onsuccess:
+    finish_run(workflow)
+
+
+onerror:
+    finish_run(workflow)

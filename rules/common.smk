@@ -1,0 +1,271 @@
+# Configuration, wildcard constraints and input functions that rules share. No rules.
+import re
+import sys
+from functools import cache
+
+from snakemake.logging import logger
+
+sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
+
+from foldwise import artifacts
+from foldwise.config import jobs, selection
+from foldwise.config.canonical import JobConfig, tensor_folder, tensor_record
+from foldwise.config.load import Library, load_config
+from foldwise.errors import FoldwiseError
+
+
+def or_stop(function, *arguments):
+    """Call a function; end with its message, and no traceback, if the user made a mistake."""
+    try:
+        return function(*arguments)
+    except FoldwiseError as error:
+        raise SystemExit(f"Error: {error.message}") from None
+
+
+@cache
+def warn(message):
+    """Warn once."""
+    logger.warning(f"Warning: {message}")
+
+
+LIBRARY = or_stop(Library.read, Path(workflow.current_basedir).parent / "config", Path("config"))
+CONFIG = or_stop(load_config, config, LIBRARY)
+DATA = CONFIG.data_dir
+PROJECT = f"{CONFIG.results_dir}/{CONFIG.project}"
+CONDA = str(Path(workflow.current_basedir).parent / "envs/runtime.yaml")
+
+for root in (DATA, PROJECT):
+    or_stop(artifacts.check_root, root)
+
+
+wildcard_constraints:
+    dataset=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    base=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    parent=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
+    tag=r"[A-Za-z0-9._-]+",
+    task=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
+    target=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
+    preprocessing=r"[A-Za-z0-9][A-Za-z0-9_.-]*-[0-9a-f]{8}",
+    pipeline="|".join(map(re.escape, CONFIG.pipelines)),
+    fold=r"0|[1-9][0-9]*",
+
+
+@cache
+def task_files(task):
+    """Return the files of a task or variant; samples and folds alone decide what is new."""
+    folder = f"{DATA}/tasks/{task}"
+    return {"task": ancient(f"{folder}/task.json"), "samples": f"{folder}/samples.csv", "folds": f"{folder}/folds.csv"}
+
+
+@cache
+def tensor_files(pipeline, task):
+    """Return the tensors that a pipeline reads for a task; the manifest alone decides what is new."""
+    folder = tensor_folder(CONFIG.pipelines[pipeline].preprocessing)
+    folder = f"{DATA}/tensors/{or_stop(jobs.dataset_of, CONFIG, task)}/{folder}"
+    return {
+        "images": ancient(f"{folder}/images.npy"),
+        "channel_sums": ancient(f"{folder}/channel_sums.npy"),
+        "manifest": f"{folder}/manifest.json",
+    }
+
+
+def model_folder(model):
+    """Return the folder of a model, or of anything else that a pipeline has for each task and fold."""
+    return f"{model.pipeline}/{model.task}/fold-{model.fold}"
+
+
+@cache
+def dataset_files(task):
+    """Return the files that describe the dataset of a task."""
+    folder = f"{DATA}/datasets/{or_stop(jobs.dataset_of, CONFIG, task)}"
+    return {"dataset": f"{folder}/dataset.json", "images": f"{folder}/images.csv"}
+
+
+def collect_create(wildcards):
+    """Return the datasets and tasks that mode create asks for."""
+    parts, wanted = CONFIG.create.subroutines, []
+    for task in selection.base_tasks(CONFIG):
+        dataset = dataset_files(task)["dataset"]
+        if "dataset" in parts:
+            wanted += dataset_files(task).values()
+        elif not Path(dataset).is_file():
+            raise SystemExit(
+                f"Error: create.subroutines: got [task], expected dataset too, as {dataset} does not exist. "
+                "Set create.subroutines: [dataset, task]."
+            )
+        if "task" in parts:
+            wanted += task_files(task).values()
+    return wanted
+
+
+@cache
+def dataset_config(dataset):
+    """Return what identifies a dataset."""
+    record = or_stop(jobs.dataset_record, CONFIG, dataset)
+    about = jobs.describe_dataset(CONFIG, dataset)
+    return JobConfig(jobs.slice_json(record), plan=f"source {record.source}", about=about)
+
+
+@cache
+def task_config(task):
+    """Return the definition of a task or variant, and of what it is made from."""
+    section = or_stop(jobs.task_config, CONFIG, task)
+    record = section.task
+    folds = f"{record.n_folds} {'balanced' if record.ensure_balancing else 'plain'} folds, seed {record.seed}"
+    return JobConfig(jobs.slice_json(section), plan=folds, about=jobs.describe_task(CONFIG, task))
+
+
+def collect_pp(wildcards):
+    """Return the tensors of every pipeline's preprocessing, for the pivot's dataset or for all."""
+    wanted = []
+    for task in selection.preprocessed_tasks(CONFIG):
+        for pipeline in CONFIG.pipelines:
+            wanted += tensor_files(pipeline, task).values()
+    return list(dict.fromkeys(wanted))
+
+
+PREPROCESSINGS = {
+    tensor_folder(pipeline.preprocessing): pipeline.preprocessing for pipeline in CONFIG.pipelines.values()
+}
+
+
+@cache
+def tensor_config(dataset, folder):
+    """Return the definition of a dataset's tensors."""
+    record = tensor_record(dataset, PREPROCESSINGS[folder])
+    section = jobs.TensorConfig(tensors=record, dataset=jobs.dataset_record(CONFIG, dataset))
+    return JobConfig(jobs.slice_json(section), plan=f"size {record.size}")
+
+
+@cache
+def plan_of(mode):
+    """Return what a mode trains."""
+    return or_stop(selection.train_plan, CONFIG, mode)
+
+
+def collect_train(wildcards):
+    """Return what the subroutines of mode train ask for."""
+    wanted = []
+    if "train" in CONFIG.train.subroutines:
+        plan = plan_of("train")
+        wanted += [f"{PROJECT}/pipelines/{name}.yaml" for name in plan.pipelines]
+        wanted += [f"{PROJECT}/models/{model_folder(model)}/model.json" for model in selection.models(plan)]
+        wanted.append(f"{PROJECT}/tables/validation.csv")
+    if "predict" in CONFIG.train.subroutines:
+        wanted += predicted_logits("train")
+    if "test" in CONFIG.train.subroutines:
+        wanted += test_results("train")
+    return wanted
+
+
+@cache
+def pipeline_config(pipeline):
+    """Return a resolved pipeline."""
+    section = jobs.PipelineConfig(pipeline=CONFIG.pipelines[pipeline])
+    return JobConfig(jobs.slice_json(section), plan=CONFIG.pipelines[pipeline].arch.name)
+
+
+@cache
+def train_config(pipeline, task):
+    """Return what decides the models of a pipeline on a task."""
+    section = jobs.train_config(CONFIG, pipeline, task)
+    recipe = section.pipeline
+    plan = (
+        f"{recipe.trainer.max_epochs} epochs, lr {recipe.optimizer.lr:g}, batches of {recipe.sampling.batch_size}, "
+        f"seed {section.seed}, pipeline {pipeline}"
+    )
+    return JobConfig(jobs.slice_json(section), plan=plan, network=recipe.arch.name)
+
+
+def model_outputs():
+    """Return the outputs of training; weights only if they are to be stored."""
+    folder = f"{PROJECT}/models/{{pipeline}}/{{task}}/fold-{{fold}}"
+    weights = {"weights": f"{folder}/model.safetensors"} if CONFIG.train.store_parameters else {}
+    return {
+        "model": f"{folder}/model.json",
+        **weights,
+        "curves": f"{folder}/metrics.csv",
+        "run": f"{folder}/run.json",
+    }
+
+
+@cache
+def table_config(mode):
+    """Return which metrics a table reports for each pipeline."""
+    plan = plan_of(mode)
+    section = jobs.table_config(CONFIG, plan.pipelines, str(plan.pivot))
+    return JobConfig(jobs.slice_json(section), plan=f"{str(plan.pivot)}, pipelines {', '.join(plan.pipelines)}")
+
+
+def predicted_logits(mode):
+    """Return the logits that a mode asks for."""
+    plan = or_stop(selection.with_weights, plan_of(mode), mode)
+    return [
+        f"{PROJECT}/logits/{model_folder(prediction)}/{prediction.target}.npz"
+        for prediction in selection.predictions(plan)
+    ]
+
+
+def collect_predict(wildcards):
+    """Return what the subroutines of mode predict ask for."""
+    wanted = predicted_logits("predict") if "predict" in CONFIG.predict.subroutines else []
+    return wanted + (test_results("predict") if "test" in CONFIG.predict.subroutines else [])
+
+
+@cache
+def predict_config(pipeline, target):
+    """Return what decides the logits of a pipeline's models on a target."""
+    return JobConfig(jobs.slice_json(jobs.predict_config(CONFIG, pipeline, target)), plan=f"pipeline {pipeline}")
+
+
+def score_path(prediction):
+    """Return the test metrics of a model on a target."""
+    return f"{PROJECT}/scores/{model_folder(prediction)}/{prediction.target}.json"
+
+
+def test_results(mode):
+    """Return the scores and the table that a mode asks for; warn if the true test split is touched."""
+    plan = or_stop(selection.with_weights, plan_of(mode), mode)
+    if not plan.nested:
+        warn(
+            f"Testing without nesting touches the test split of {plan.pivot}: use it once, at the end. "
+            "With train.nested: true each outer fold is a test split instead."
+        )
+    return [*map(score_path, selection.scores(plan)), f"{PROJECT}/tables/test.csv"]
+
+
+def collect_test(wildcards):
+    """Return what the subroutines of mode test ask for."""
+    wanted = test_results("test") if "test" in CONFIG.test.subroutines else []
+    return wanted + (predicted_logits("test") if "predict" in CONFIG.test.subroutines else [])
+
+
+@cache
+def score_config(pipeline):
+    """Return the metrics of a pipeline."""
+    section = jobs.ScoreConfig(metrics=CONFIG.pipelines[pipeline].metrics)
+    return JobConfig(jobs.slice_json(section), plan=f"pipeline {pipeline}")
+
+
+def project_outputs(jobs):
+    """Return the output files of jobs."""
+    return [str(file) for job in jobs for file in job.output]
+
+
+def prepare_run(workflow):
+    """Stop if a root cannot be written; keep the old outputs of jobs about to run until they have new ones."""
+    for root in (DATA, PROJECT):
+        or_stop(artifacts.check_writable, root)
+    or_stop(artifacts.set_aside, project_outputs(workflow.dag.needrun_jobs()), PROJECT)
+
+
+def finish_run(workflow):
+    """Put back the old outputs of jobs that failed, marked so that the next run makes them anew; forget the rest.
+
+    Snakemake deletes the outputs of a failed job and records its parameters as if it had succeeded; the mark comes
+    first, so that no old file ever passes for a new one.
+    """
+    for job in workflow.scheduler.failed:
+        workflow.persistence.started(job)
+        or_stop(artifacts.put_back, project_outputs([job]), PROJECT)
+    artifacts.release(project_outputs(workflow.dag.jobs), PROJECT)

@@ -1,0 +1,22 @@
+"""Create a task: splits, folds and description."""
+
+from pathlib import Path
+
+from foldwise.job import Job
+
+with Job(snakemake.rule, snakemake.wildcards.base, snakemake.log[0], snakemake.threads) as job:
+    from foldwise.config.jobs import TaskConfig, read_slice
+    from foldwise.tasks.task import TaskFiles, create_task
+
+    config = read_slice(TaskConfig, snakemake.params.cfg)
+    files = TaskFiles.of(Path(snakemake.output.task).parent)
+    job.stamp(files.description.parents[2])
+    create_task(
+        task=snakemake.wildcards.base,
+        record=config.task,
+        dataset_record=config.dataset,
+        about=snakemake.params.cfg.about,
+        revision=snakemake.params.revision,
+        dataset=Path(snakemake.input.dataset),
+        files=files,
+    )

@@ -1,0 +1,1 @@
+"""The typed configuration: the one source of keys, defaults, documentation and checks."""

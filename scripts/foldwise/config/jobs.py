@@ -1,0 +1,149 @@
+"""What each job needs to know: slices of the configuration that travel as canonical JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from foldwise.config.canonical import canonical_json, component, tensor_record
+from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TensorRecord
+from foldwise.config.model import Config, check_choice, definition_of, task_record
+from foldwise.config.modes import Seed
+from foldwise.config.names import parse_task
+from foldwise.config.pipeline import Metrics, Pipeline, Preprocessing
+from foldwise.config.section import Section
+
+Slice = TypeVar("Slice", bound=BaseModel)
+
+
+class TaskConfig(Section):
+    """Definitions of a task and of the dataset or the parent that it is made from."""
+
+    task: TaskRecord
+    dataset: DatasetRecord | None = None
+    parent: TaskRecord | None = None
+
+
+class TrainConfig(Section):
+    """All that decides the weights of a model, but the fold."""
+
+    seed: Seed = 42
+    pipeline: Pipeline = Pipeline()
+    task: TaskRecord
+    tensors: TensorRecord
+    store_parameters: bool = True
+
+
+class PredictConfig(Section):
+    """All that decides logits, but the model: definitions of the data predicted."""
+
+    task: TaskRecord
+    tensors: TensorRecord
+
+
+class ScoreConfig(Section):
+    """All that decides test metrics, but the logits."""
+
+    metrics: Metrics = Metrics()
+
+
+class TableConfig(Section):
+    """What a table of metrics shows: the metrics of each pipeline."""
+
+    pivot: str
+    metrics: dict[str, list[str]]
+
+
+class PipelineConfig(Section):
+    """A pipeline as it is written out."""
+
+    pipeline: Pipeline = Pipeline()
+
+
+class TensorConfig(Section):
+    """Definitions of tensors and of the dataset they are made from."""
+
+    tensors: TensorRecord
+    dataset: DatasetRecord
+
+
+def slice_json(section: BaseModel) -> str:
+    """Write a slice as canonical JSON of what differs from the defaults."""
+    return canonical_json(component(section))
+
+
+def read_slice(kind: type[Slice], text: str) -> Slice:
+    """Read a slice from its canonical JSON."""
+    return kind.model_validate(json.loads(text))
+
+
+def dataset_record(config: Config, dataset: str) -> DatasetRecord:
+    """Return what identifies a dataset, from any definition on it."""
+    return DatasetRecord(dataset=dataset, source=definition_on(config, dataset).source)
+
+
+def definition_on(config: Config, dataset: str) -> TaskDefinition:
+    """Return the first definition on a dataset; raise `ConfigError` if there is none."""
+    owners = {d.dataset or name: d for name, d in reversed(config.definitions.items())}
+    check_choice("dataset", dataset, owners)
+    return owners[dataset]
+
+
+def describe_dataset(config: Config, dataset: str) -> Description:
+    """Return licence, reference and keywords of a dataset."""
+    return describe(definition_on(config, dataset))
+
+
+def describe_task(config: Config, task: str) -> Description:
+    """Return licence, reference and keywords of a task or variant."""
+    return describe(definition_of(config, parse_task(task, "task").base))
+
+
+def describe(definition: TaskDefinition) -> Description:
+    """Return the descriptive part of a definition."""
+    return Description.model_validate({key: getattr(definition, key) for key in Description.model_fields})
+
+
+def dataset_of(config: Config, task: str) -> str:
+    """Return the dataset of a task or variant."""
+    base = parse_task(task, "task").base
+    return definition_of(config, base).dataset or base
+
+
+def task_config(config: Config, task: str) -> TaskConfig:
+    """Return what decides the files of a task or variant."""
+    name, record = parse_task(task, "task"), task_record(config, task)
+    if name.tags:
+        return TaskConfig(task=record, parent=task_record(config, str(name.parent)))
+    return TaskConfig(task=record, dataset=dataset_record(config, record.dataset))
+
+
+def train_config(config: Config, pipeline: str, task: str) -> TrainConfig:
+    """Return what decides the models of a pipeline on a task.
+
+    Training always records all metrics of the task type: which of them are reported is no cause to train again.
+    """
+    recipe = config.pipelines[pipeline].model_copy(update={"metrics": Metrics()})
+    record = task_record(config, task)
+    return TrainConfig(
+        seed=config.seed,
+        pipeline=recipe,
+        task=record,
+        tensors=tensor_record(record.dataset, recipe.preprocessing),
+        store_parameters=config.train.store_parameters,
+    )
+
+
+def predict_config(config: Config, pipeline: str, target: str) -> PredictConfig:
+    """Return what decides the logits of a pipeline's models on a target task."""
+    record = task_record(config, target)
+    preprocessing: Preprocessing = config.pipelines[pipeline].preprocessing
+    return PredictConfig(task=record, tensors=tensor_record(record.dataset, preprocessing))
+
+
+def table_config(config: Config, pipelines: Iterable[str], pivot: str) -> TableConfig:
+    """Return which metrics a table reports."""
+    return TableConfig(pivot=pivot, metrics={name: config.pipelines[name].metrics.classification for name in pipelines})

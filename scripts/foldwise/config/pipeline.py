@@ -1,0 +1,306 @@
+"""The sections of a pipeline: a named, complete training recipe."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from foldwise.config.section import Section
+from foldwise.errors import ConfigError, Words, nearest, one_of
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Architecture(Section):
+    """A backbone with a linear head; keys common to all families."""
+
+    source: Literal["monai"] = Field("monai", description="Where the backbone comes from.")
+    dropout: Probability = Field(0.0, description="Share of features dropped before the head while training.")
+
+
+class ResNet(Architecture):
+    """Residual network (He et al. 2016, doi:10.1109/CVPR.2016.90)."""
+
+    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
+        "resnet18", description="Architecture."
+    )
+    block_inplanes: list[Count] = Field(
+        [64, 128, 256, 512], min_length=4, max_length=4, description="Channels of the four stages."
+    )
+    conv1_t_size: Count = Field(7, description="Kernel size of the first convolution.")
+    conv1_t_stride: Count = Field(2, description="Stride of the first convolution.")
+    no_max_pool: bool = Field(False, description="Leave out the pooling after the first convolution.")
+
+
+class DenseNet(Architecture):
+    """Densely connected network (Huang et al. 2017, doi:10.1109/CVPR.2017.243)."""
+
+    name: Literal["densenet121", "densenet169", "densenet201"] = Field(description="Architecture.")
+    init_features: Count = Field(64, description="Channels of the first convolution.")
+    growth_rate: Count = Field(32, description="Channels that each layer adds.")
+
+
+class EfficientNet(Architecture):
+    """Compound-scaled network (Tan and Le 2019, arXiv:1905.11946)."""
+
+    name: Literal[
+        "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4",
+        "efficientnet-b5", "efficientnet-b6", "efficientnet-b7",
+    ] = Field(description="Architecture.")  # fmt: skip
+
+
+Arch = Annotated[ResNet | DenseNet | EfficientNet, Field(discriminator="name")]
+
+
+class Preprocessing(Section):
+    """How stored tensors are made from images; it names a folder of tensors shared by all tasks."""
+
+    id: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=60,
+        description="Name of the recipe; the folder is the name and a digest of the definition.",
+    )
+    size: Literal["auto"] | Annotated[int, Field(ge=8, le=4096)] = Field(
+        "auto",
+        description="Side of the square tensors in pixels; `auto`: the median side of the dataset, rounded to a "
+        "multiple of 32 between 32 and 256.",
+    )
+
+
+@functools.cache
+def kornia_operations() -> dict[str, list[str]]:
+    """Return kornia's augmentation operations and their arguments, as generated from its signatures."""
+    return json.loads((Path(__file__).parent / "operations.json").read_text())
+
+
+class Operation(Section):
+    """One kornia operation by name, with its arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(description="Class of `kornia.augmentation`.")
+
+    @model_validator(mode="after")
+    def _check_arguments(self) -> Operation:
+        known = kornia_operations()
+        if self.name not in known:
+            raise ConfigError("name", self.name, one_of(known), nearest(self.name, known))
+        for argument in self.arguments:
+            if argument not in known[self.name]:
+                hint = nearest(argument, known[self.name])
+                raise ConfigError(argument, Words("an unknown argument"), one_of(known[self.name]), hint)
+        return self
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The operation's own arguments."""
+        return dict(self.model_extra or {})
+
+
+DEFAULT_OPERATIONS: list[dict[str, Any]] = [
+    {"name": "RandomAffine", "degrees": 10.0, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "p": 1.0},
+    {"name": "RandomBrightness", "brightness": [0.8, 1.2], "p": 0.5},
+    {"name": "RandomContrast", "contrast": [0.8, 1.2], "p": 0.5},
+]
+
+
+class Augmentations(Section):
+    """Random changes of training images, made on the device on whole batches, and the normalisation."""
+
+    operations: list[Operation] = Field(
+        [Operation.model_validate(operation) for operation in DEFAULT_OPERATIONS],
+        description="kornia operations, applied in order, each with parameters of its own for every sample.",
+    )
+    normalization: Literal["imagenet", "task"] | None = Field(
+        "imagenet",
+        description="Mean and standard deviation of the channels: of ImageNet, of the job's own training rows, or "
+        "null for plain values between 0 and 1.",
+    )
+
+
+class Sampling(Section):
+    """Which samples make a batch and an epoch."""
+
+    batch_size: Count = Field(64, description="Samples in a batch.")
+    sample_num: Annotated[int, Field(ge=0)] = Field(0, description="Samples an epoch; 0: all.")
+    balanced: bool = Field(False, description="Draw classes equally often, with replacement.")
+    drop_last: bool = Field(
+        False, description="Leave out an incomplete last batch; otherwise a last batch of one is merged."
+    )
+
+
+class Loss(Section):
+    """The training objective."""
+
+    name: Literal["auto", "cross_entropy", "focal"] = Field(
+        "auto", description="`auto`: cross-entropy for classification. `focal`: Lin et al. 2017, arXiv:1708.02002."
+    )
+    gamma: NonNegative = Field(2.0, description="Focusing parameter of the focal loss.")
+    class_weights: Literal["auto"] | list[NonNegative] | None = Field(
+        None, description="Weights of the classes; `auto`: inverse to their training frequency, mean 1."
+    )
+    label_smoothing: Probability = Field(0.0, description="Share of the target spread evenly over the classes.")
+
+
+class Optimizer(Section):
+    """Keys common to all optimisers."""
+
+    lr: Positive = Field(5e-4, description="Learning rate.")
+    backbone_lr_factor: NonNegative = Field(1.0, description="Learning rate of the backbone relative to the head's.")
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
+
+    name: Literal["adamw"] = Field("adamw", description="Optimiser.")
+    weight_decay: NonNegative = Field(0.01, description="Decoupled weight decay.")
+    betas: list[Probability] = Field([0.9, 0.999], min_length=2, max_length=2, description="Moment decay rates.")
+    eps: Positive = Field(1e-8, description="Term added to the denominator.")
+
+
+class Adam(AdamW):
+    """Adam (Kingma and Ba 2015, arXiv:1412.6980)."""
+
+    name: Literal["adam"] = Field("adam", description="Optimiser.")  # type: ignore[assignment]
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = Field("sgd", description="Optimiser.")
+    momentum: Probability = Field(0.9, description="Momentum.")
+    nesterov: bool = Field(False, description="Nesterov momentum.")
+    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
+
+
+OptimizerChoice = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
+
+
+class Scheduler(Section):
+    """Keys common to all learning-rate schedules."""
+
+    warmup_epochs: NonNegative = Field(0.0, description="Epochs of linear rise from a hundredth of the learning rate.")
+
+
+class Constant(Scheduler):
+    """The learning rate stays as it is."""
+
+    name: Literal["none"] = Field("none", description="Schedule.")
+
+
+class Cosine(Scheduler):
+    """Half a cosine from the learning rate to `eta_min` (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+
+    name: Literal["cosine"] = Field("cosine", description="Schedule.")
+    eta_min: NonNegative = Field(0.0, description="Final learning rate.")
+
+
+class CosineRestart(Scheduler):
+    """Cosine annealing with warm restarts (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
+
+    name: Literal["cosine_restart"] = Field("cosine_restart", description="Schedule.")
+    period_epochs: Positive = Field(10.0, description="Epochs until the first restart.")
+    period_factor: Count = Field(1, description="Growth of the period after each restart.")
+    eta_min: NonNegative = Field(0.0, description="Lowest learning rate.")
+
+
+class OneCycle(Section):
+    """Rise to the learning rate and fall far below it (Smith and Topin 2019, arXiv:1708.07120)."""
+
+    name: Literal["one_cycle"] = Field("one_cycle", description="Schedule.")
+    pct_start: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="Share of training spent rising.")
+    div_factor: Positive = Field(25.0, description="Peak over initial learning rate.")
+    final_div_factor: Positive = Field(1e4, description="Initial over final learning rate.")
+
+
+class Step(Scheduler):
+    """Multiply the learning rate by `gamma` every `step_epochs` epochs."""
+
+    name: Literal["step"] = Field("step", description="Schedule.")
+    step_epochs: Count = Field(10, description="Epochs between two drops.")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="Factor of a drop.")
+
+
+class Exponential(Scheduler):
+    """Multiply the learning rate by `gamma` every epoch."""
+
+    name: Literal["exponential"] = Field("exponential", description="Schedule.")
+    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="Factor an epoch.")
+
+
+SchedulerChoice = Annotated[
+    Constant | Cosine | CosineRestart | OneCycle | Step | Exponential, Field(discriminator="name")
+]
+
+
+class ModeSection(Section):
+    """Training-mode settings that belong to a pipeline."""
+
+    store_best: bool = Field(True, description="Keep the epoch with the best validation loss; false: the last epoch.")
+
+
+class TrainerSection(Section):
+    """Arguments of `lightning.Trainer` that are no resources."""
+
+    max_epochs: Count = Field(50, description="Epochs.")
+    precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="`auto`: bf16 on a GPU, 32 bit on a CPU; resolved in the job, no cause for a rerun."
+    )
+    gradient_clip_val: Positive | None = Field(None, description="Largest gradient norm (or value).")
+    gradient_clip_algorithm: Literal["norm", "value"] = Field("norm", description="What is clipped.")
+    accumulate_grad_batches: Count = Field(1, description="Batches whose gradients make one step.")
+    limit_train_batches: Annotated[float, Field(gt=0, le=1)] | Count | None = Field(
+        None, description="Training batches an epoch: a number, or a share below 1; null: all."
+    )
+    limit_val_batches: Annotated[float, Field(gt=0, le=1)] | Count | None = Field(
+        None, description="Validation batches an epoch: a number, or a share below 1; null: all."
+    )
+
+
+CLASSIFICATION_METRICS = (
+    "accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "mcc", "log_loss", "brier",
+    "calibration_error",
+)  # fmt: skip
+
+
+class Metrics(Section):
+    """What validation and test report, by task type."""
+
+    classification: list[Literal[CLASSIFICATION_METRICS]] = Field(  # type: ignore[valid-type]
+        list(CLASSIFICATION_METRICS), min_length=1, description="Metrics of classification tasks."
+    )
+
+    @field_validator("classification")
+    @classmethod
+    def _unique(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ConfigError("", names, "a list without repetitions")
+        return names
+
+
+class Pipeline(Section):
+    """A complete training recipe."""
+
+    arch: Arch = Field(ResNet(), description="The network.")
+    preprocessing: Preprocessing = Field(Preprocessing(), description="From images to tensors.")
+    augmentations: Augmentations = Field(Augmentations(), description="From tensors to training batches.")
+    sampling: Sampling = Field(Sampling(), description="From samples to batches.")
+    loss: Loss = Field(Loss(), description="What is minimised.")
+    optimizer: OptimizerChoice = Field(AdamW(), description="How it is minimised.")
+    lr_scheduler: SchedulerChoice = Field(Constant(), description="How the learning rate changes.")
+    mode: ModeSection = Field(ModeSection(), description="Which epoch is kept.")
+    trainer: TrainerSection = Field(TrainerSection(), description="How long, and in which precision.")
+    metrics: Metrics = Field(Metrics(), description="What is reported.")
+
+
+PIPELINE_SECTIONS = tuple(Pipeline.model_fields)
+DEFAULT_NAMES = {"arch": "resnet18", "optimizer": "adamw", "lr_scheduler": "none", "loss": "auto"}

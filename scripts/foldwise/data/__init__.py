@@ -1,0 +1,1 @@
+"""Data: tensor stores, batch loading, augmentation, sampling."""

@@ -1,0 +1,1 @@
+"""Inference: logits and metrics."""

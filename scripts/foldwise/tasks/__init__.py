@@ -1,0 +1,1 @@
+"""Tasks: dataset sources, descriptions, splits, folds, tags."""

@@ -1,0 +1,1 @@
+"""Training: Lightning module, losses, optimisers, callbacks."""

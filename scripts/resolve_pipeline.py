@@ -1,0 +1,13 @@
+"""Write a pipeline with all its defaults, presets and inherited sections resolved."""
+
+from pathlib import Path
+
+from foldwise.job import Job
+
+with Job(snakemake.rule, snakemake.wildcards.pipeline, snakemake.log[0]) as job:
+    from foldwise.artifacts import write_yaml
+    from foldwise.config.jobs import PipelineConfig, read_slice
+
+    target = Path(snakemake.output.pipeline)
+    job.stamp(target.parents[1])
+    write_yaml(target, read_slice(PipelineConfig, snakemake.params.cfg).pipeline.model_dump(mode="json"))
