@@ -33,12 +33,12 @@ rule all:
 
 
 onstart:
-    prepare_run(workflow)
+    OLD_OUTPUTS.keep(workflow)
 
 
 onsuccess:
-    finish_run(workflow)
+    OLD_OUTPUTS.put_back(workflow)
 
 
 onerror:
-    finish_run(workflow)
+    OLD_OUTPUTS.put_back(workflow)

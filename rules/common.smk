@@ -247,25 +247,38 @@ def score_config(pipeline):
     return JobConfig(jobs.slice_json(section), plan=f"pipeline {pipeline}")
 
 
-def project_outputs(jobs):
-    """Return the output files of jobs."""
-    return [str(file) for job in jobs for file in job.output]
+class OldOutputs:
+    """What was there before jobs ran, to be put back as it was if they fail.
 
-
-def prepare_run(workflow):
-    """Stop if a root cannot be written; keep the old outputs of jobs about to run until they have new ones."""
-    for root in (DATA, PROJECT):
-        or_stop(artifacts.check_writable, root)
-    or_stop(artifacts.set_aside, project_outputs(workflow.dag.needrun_jobs()), PROJECT)
-
-
-def finish_run(workflow):
-    """Put back the old outputs of jobs that failed, marked so that the next run makes them anew; forget the rest.
-
-    Snakemake deletes the outputs of a failed job and records its parameters as if it had succeeded; the mark comes
-    first, so that no old file ever passes for a new one.
+    Snakemake deletes the outputs of a failed job, or copies them back with a new date, and records the job's
+    parameters as if it had succeeded. So files, dates and records are kept here; the record is put back first, so
+    that no old file ever passes for a new one, whenever the run is killed.
     """
-    for job in workflow.scheduler.failed:
-        workflow.persistence.started(job)
-        or_stop(artifacts.put_back, project_outputs([job]), PROJECT)
-    artifacts.release(project_outputs(workflow.dag.jobs), PROJECT)
+
+    def __init__(self):
+        self.kept = {}
+
+    def keep(self, workflow):
+        """Remember the outputs of all jobs about to run; stop if a root cannot be written."""
+        for root in (DATA, PROJECT):
+            or_stop(artifacts.check_writable, root)
+        persistence = workflow.persistence
+        for job in workflow.dag.needrun_jobs():
+            for file in job.output:
+                if (status := artifacts.status(file)) is not None:
+                    self.kept[str(file)] = persistence._read_record(persistence._get_key(file)), status
+        or_stop(artifacts.set_aside, self.kept, PROJECT)
+
+    def put_back(self, workflow):
+        """Put back the outputs of jobs that failed; forget the others."""
+        persistence = workflow.persistence
+        for file in (file for job in workflow.scheduler.failed for file in job.output):
+            record, status = self.kept.get(str(file), (None, None))
+            if record is not None:
+                persistence._write_record(persistence._get_key(file), record)
+                or_stop(artifacts.put_back, [str(file)], PROJECT)
+                artifacts.restore_date(file, status)
+        or_stop(artifacts.release, self.kept, PROJECT)
+
+
+OLD_OUTPUTS = OldOutputs()

@@ -263,6 +263,20 @@ def stamp_version(root: str | Path) -> None:
         write_text(version, f"{FORMAT_VERSION}\n")
 
 
+def status(path: str | Path) -> os.stat_result | None:
+    """Return the status of a file, None if it is not there."""
+    try:
+        return Path(path).stat()
+    except FileNotFoundError:
+        return None
+
+
+def restore_date(path: str | Path, found: os.stat_result) -> None:
+    """Give a file the modification time it had before."""
+    if status(path) is not None:
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
 def set_aside(paths: Iterable[str], root: str | Path) -> None:
     """Keep what is about to be replaced: hard-link the existing files of `paths` below ``root/.aside``."""
     for path, kept in aside(paths, root):

@@ -64,7 +64,7 @@ def preprocess_dataset(
     report : callable
         Receives a line of progress.
     """
-    source = check_definition(dataset, differences(dataset_record), "create_dataset")
+    source = check_definition(dataset, dataset_record, "create_dataset")
     table = read_csv(images, IMAGE_COLUMNS)
     identity = {"definition": differences(record), "revision": revision, "inputs": source["checksums"]}
     with lock(files.manifest.parent):

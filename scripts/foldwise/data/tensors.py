@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from foldwise.artifacts import map_npy
-from foldwise.config.canonical import differences
 from foldwise.config.definition import TensorRecord
 from foldwise.data.preprocess import TensorFiles
 from foldwise.errors import DataError, Words
@@ -69,7 +68,7 @@ def open_tensors(files: TensorFiles, record: TensorRecord) -> TensorStore:
     MissingData, DataError
         If a file is missing or damaged, or was made for another definition.
     """
-    manifest = check_definition(files.manifest, differences(record), "preprocess_dataset")
+    manifest = check_definition(files.manifest, record, "preprocess_dataset")
     images = map_npy(files.images, REMEDY)
     if list(images.shape) != manifest["shape"] or images.dtype != np.uint8:
         raise DataError(

@@ -105,7 +105,7 @@ def brier(log_probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 
 def calibration_error(log_probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
-    """Return the expected calibration error of the top class in equal-width bins (Guo et al. 2017, arXiv:1706.04599)."""
+    """Return the expected calibration error of the top class (Guo et al. 2017, arXiv:1706.04599)."""
     confidence = np.exp(log_probabilities.max(axis=1))
     correct = log_probabilities.argmax(axis=1) == targets
     places = np.minimum((confidence * bins).astype(int), bins - 1)

@@ -8,7 +8,8 @@ from typing import Any
 from foldwise.artifacts import FORMAT_VERSION, lock, read_csv, read_json, sha256, write_csv, write_json
 from foldwise.config.canonical import differences
 from foldwise.config.definition import DatasetRecord, Description
-from foldwise.errors import DataError, FoldwiseError
+from foldwise.config.section import Section
+from foldwise.errors import DataError, FoldwiseError, Words
 from foldwise.tasks.embedded import write_digits
 
 IMAGE_COLUMNS = ("image", "path", "width", "height", "channels")
@@ -71,8 +72,17 @@ def all_files_exist(images: Path) -> bool:
     return all((images.parent / path).is_file() for path in read_csv(images, ["path"])["path"])
 
 
-def check_definition(description: Path, definition: dict[str, Any], rule: str) -> dict[str, Any]:
+def check_definition(description: Path, record: Section, rule: str) -> dict[str, Any]:
     """Read a description and compare the definition it records with the configuration's.
+
+    Parameters
+    ----------
+    description : Path
+        ``dataset.json``, ``task.json`` or ``manifest.json``.
+    record : Section
+        The definition that the configuration gives.
+    rule : str
+        The rule that makes the file, for the remedy.
 
     Returns
     -------
@@ -82,15 +92,27 @@ def check_definition(description: Path, definition: dict[str, Any], rule: str) -
     Raises
     ------
     DataError
-        With both definitions, if they differ.
+        With both values of what differs.
     """
     found = read_json(description)
-    if found.get("definition") != definition:
+    recorded, configured = found.get("definition", {}), differences(record)
+    if recorded != configured:
+        defaults = type(record).model_fields
+        keys = sorted(key for key in {*recorded, *configured} if recorded.get(key) != configured.get(key))
+        shown = [
+            {key: tree.get(key, defaults[key].default if key in defaults else None) for key in keys}
+            for tree in (recorded, configured)
+        ]
         raise DataError(
             description,
-            f"recorded definition {found.get('definition')}",
-            f"the configured {definition}",
-            f"Other settings made this file, perhaps in another working directory. To make it anew: "
-            f"snakemake --forcerun {rule} {description}",
+            Words(f"data made with {describe_keys(shown[0])}"),
+            f"{describe_keys(shown[1])} as configured",
+            "Other settings made this file, perhaps in another working directory. Use those, another data_dir, "
+            f"or make it anew: snakemake --forcerun {rule} {description}",
         )
     return found
+
+
+def describe_keys(tree: dict[str, Any]) -> str:
+    """Write keys and values in words."""
+    return ", ".join(f"{key} {value}" for key, value in tree.items())

@@ -117,7 +117,7 @@ def create_task(
         If the dataset is missing, damaged or made for another definition, or a class has fewer
         samples than there are balanced folds.
     """
-    source = check_definition(dataset, differences(dataset_record), "create_dataset")
+    source = check_definition(dataset, dataset_record, "create_dataset")
     identity = {
         **about.model_dump(),
         "definition": differences(record),
@@ -186,7 +186,7 @@ def derive_task(
     ``nested-FOLD``: the old test split is dropped, fold FOLD becomes the test split, the other
     training samples are dealt into folds anew. The unlabeled split stays with the parent.
     """
-    source = check_definition(parent.description, differences(parent_record), rule_of(parent_record))
+    source = check_definition(parent.description, parent_record, rule_of(parent_record))
     identity = {
         **about.model_dump(),
         "definition": differences(record),
@@ -282,7 +282,7 @@ def read_task(files: TaskFiles, record: TaskRecord) -> Task:
     MissingData, DataError
         If a file is missing, damaged, or made for another definition.
     """
-    description = check_definition(files.description, differences(record), rule_of(record))
+    description = check_definition(files.description, record, rule_of(record))
     for path in (files.samples, files.folds):
         if sha256(path) != description["checksums"][path.name]:
             raise DataError(
