@@ -139,8 +139,11 @@ def tensor_config(dataset, folder):
 
 @cache
 def plan_of(mode):
-    """Return what a mode trains."""
-    return or_stop(selection.train_plan, CONFIG, mode)
+    """Return what a mode trains; warn if a nested pivot is nested again."""
+    plan = or_stop(selection.train_plan, CONFIG, mode)
+    if plan.nested and plan.pivot.nested:
+        warn(f"pivot {plan.pivot} is nested already: train.nested: true nests it once more.")
+    return plan
 
 
 def collect_train(wildcards):

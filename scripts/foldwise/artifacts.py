@@ -14,11 +14,12 @@ import hashlib
 import json
 import os
 import secrets
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = "2.0.0"
 TEMPORARY = ".tmp-"
+# What readers raise on damaged files; a flipped bit may tell zipfile, for instance, that a member is encrypted.
+DAMAGED = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, SyntaxError,
+    csv.Error, tokenize.TokenError, yaml.YAMLError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -56,7 +62,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
             flush_to_disk(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong before must be told, not that nothing can be removed
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -72,10 +79,12 @@ def writing(path: Path) -> Iterator[None]:
             raise DataError(
                 path, reason, "a folder that can be written", "Change its permissions or data_dir/results_dir."
             ) from error
+        if error.errno == errno.EISDIR:
+            raise DataError(path, Words("a folder where a file should be"), "a file", "Move it away.") from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST):
-            raise DataError(
-                path, Words("a file where a folder should be"), "a folder", f"Move {error.filename} away."
-            ) from error
+            wrong = next((folder for folder in path.parents if folder.is_file()), error.filename)
+            reason = Words("a file where a folder should be")
+            raise DataError(path, reason, "a folder", f"Move {wrong} away.") from error
         raise
 
 
@@ -116,7 +125,7 @@ def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[Path]
         yield path
     except FileNotFoundError as error:
         raise MissingData(path, NOTHING, expected, remedy) from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, yaml.YAMLError) as error:
+    except DAMAGED as error:
         reason = Words(f"a file that cannot be read ({' '.join(str(error).split())})")
         raise DataError(path, reason, expected, remedy or "Delete it and run again to make it anew.") from error
 
@@ -195,8 +204,29 @@ def read_npz(path: str | Path, remedy: str = "") -> dict[str, np.ndarray]:
     """Read all arrays of an ``.npz`` file."""
     import numpy as np
 
-    with reading(path, "a NumPy .npz file", remedy) as found, np.load(found, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    with reading(path, "a NumPy .npz file", remedy) as found:
+        expected = count_members(found)
+        with np.load(found, allow_pickle=False) as archive:
+            if len(archive.files) != expected:
+                raise ValueError(f"{expected} arrays, of which {len(archive.files)} can be found")
+            return {name: archive[name] for name in archive.files}
+
+
+def count_members(path: Path) -> int:
+    """Return the number of files that the end record of a zip archive states; zipfile itself does not compare it."""
+    with open(path, "rb") as handle:
+        handle.seek(max(0, path.stat().st_size - 2**16))
+        tail = handle.read()
+    place = tail.rfind(b"PK\x05\x06")
+    if place < 0:
+        raise ValueError("no zip archive, or its end is missing")
+    return int.from_bytes(tail[place + 10 : place + 12], "little")
+
+
+class Stream(NamedTuple):
+    """A place to write to that NumPy does not take for a file: `ndarray.tofile` hides why it failed."""
+
+    write: Callable[[bytes], object]
 
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:
@@ -204,7 +234,7 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
     import numpy as np
 
     with atomic(path) as temporary, open(temporary, "wb") as handle:
-        np.save(handle, array, allow_pickle=False)
+        np.save(Stream(handle.write), array, allow_pickle=False)
 
 
 def map_npy(path: str | Path, remedy: str = "") -> np.ndarray:

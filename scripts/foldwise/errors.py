@@ -78,7 +78,9 @@ class MissingData(FoldwiseError):
 
 
 def shorten(value: Any, limit: int = 120) -> str:
-    """Quote a value for a message, cut to a readable length."""
+    """Show a value as it would be written in YAML, strings in quotes, cut to a readable length."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
@@ -92,5 +94,7 @@ def nearest(word: str, accepted: Iterable[str]) -> str:
 def one_of(accepted: Iterable[str], limit: int = 40) -> str:
     """Describe a set of accepted words, cut after `limit` of them."""
     words = list(accepted)
+    if len(words) == 1:
+        return words[0]
     shown = ", ".join(words[:limit])
     return f"one of {shown}" + (f" and {len(words) - limit} more" if len(words) > limit else "")

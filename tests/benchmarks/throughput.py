@@ -20,9 +20,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 import kornia.augmentation
 import numpy as np
@@ -41,6 +41,7 @@ from foldwise.models.network import Network, build_network
 from foldwise.tasks.task import Task
 from foldwise.training.fold import fit
 
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = tuple("0123456789")
 FOLDS = 5
 HELD_OUT = 0
@@ -235,7 +236,7 @@ def measure(run: Callable[[], float]) -> float:
 def train_bare(case: Case) -> None:
     """Train with AdamW and validate with accuracy alone."""
     network, pipeline = case.network(), case.config.pipeline
-    prepare, normalize = bare_augmentation(case), bare_normalization()
+    prepare, normalize = bare_augmentation(case), bare_normalization(255)
     settings = pipeline.optimizer
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     generator = np.random.default_rng(case.config.seed)
@@ -257,23 +258,24 @@ def validate_bare(case: Case, network: Network, normalize: Step) -> float:
     return int(torch.stack(right).sum()) / len(places)
 
 
-def bare_normalization() -> Step:
-    """Return the step from uint8 pixels to the network's input."""
+def bare_normalization(white: float) -> Step:
+    """Return the step from pixels between 0 and `white` to the network's input."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    shift, scale = -mean / std, 1 / (255 * std)
+    shift, scale = -mean / std, 1 / (white * std)
     return lambda pixels: torch.addcmul(shift, pixels.float(), scale)
 
 
 def bare_augmentation(case: Case) -> Step:
-    """Return the same, with kornia's operations before it if the pipeline has any."""
-    normalize, operations = bare_normalization(), case.config.pipeline.augmentations.operations
+    """Return the same for uint8 pixels, with kornia's operations before it if the pipeline has any."""
+    operations = case.config.pipeline.augmentations.operations
     if not operations:
-        return normalize
+        return bare_normalization(255)
+    normalize = bare_normalization(1)
     chain = nn.Sequential(*(getattr(kornia.augmentation, one.name)(**tuples(one.arguments)) for one in operations))
 
     def prepare(pixels: torch.Tensor) -> torch.Tensor:
         images = chain(pixels.float().div_(255))
-        return normalize(images.mul_(255).contiguous(memory_format=torch.channels_last))
+        return normalize(images.contiguous(memory_format=torch.channels_last))
 
     return prepare
 
@@ -286,7 +288,7 @@ def tuples(arguments: dict[str, Any]) -> dict[str, Any]:
 @torch.inference_mode()
 def predict_bare(case: Case, network: Network, places: np.ndarray) -> np.ndarray:
     """Return logits of samples."""
-    normalize = bare_normalization()
+    normalize = bare_normalization(255)
     return torch.cat([network(normalize(pixels)) for pixels, _ in case.batches(places)]).numpy()
 
 

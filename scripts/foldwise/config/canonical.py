@@ -15,10 +15,10 @@ from foldwise.config.pipeline import Preprocessing
 class JobConfig(str):
     """Canonical JSON that carries more as attributes: words for the dry run, and what describes without deciding.
 
-    Snakemake compares the text alone, so that other attributes rerun nothing.
+    Jobs are compared by the text alone, so that other attributes rerun nothing.
     """
 
-    def __new__(cls, text: str, **attributes: Any) -> JobConfig:
+    def __new__(cls, text: str, /, **attributes: Any) -> JobConfig:
         self = super().__new__(cls, text)
         vars(self).update(attributes)
         return self

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from foldwise.config.names import NAME_PATTERN
+from foldwise.config.names import MAX_FOLDS, NAME_PATTERN, NAME_WORDS
 from foldwise.config.section import Section
+from foldwise.errors import Words
 
-FoldCount = Annotated[int, Field(ge=2, le=1000)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+FoldCount = Annotated[int, Field(ge=2, le=MAX_FOLDS)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100), Words(NAME_WORDS)]
 
 
 class DatasetSource(Section):

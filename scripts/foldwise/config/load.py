@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from foldwise.config.definition import EMBEDDED_TASKS, TaskDefinition
-from foldwise.config.model import Config
+from foldwise.config.model import Config, read_pivot
 from foldwise.config.pipeline import DEFAULT_NAMES, PIPELINE_SECTIONS, Pipeline
-from foldwise.config.section import convert_errors, read_yaml_scalar
-from foldwise.errors import UNKNOWN_KEY, ConfigError, nearest, one_of
+from foldwise.config.section import YAML_ERRORS, convert_errors, nested_sections, read_yaml_scalar, tag_words
+from foldwise.errors import UNKNOWN_KEY, ConfigError, ConfigErrors, Words, nearest, one_of
 
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -36,7 +36,7 @@ class Library:
         tasks: dict[str, Tree] = {}
         for folder in folders:
             for path in sorted(folder.glob("presets/*.yaml")):
-                presets.setdefault(path.stem, {}).update(read_yaml_mapping(path))
+                presets.setdefault(path.stem, {}).update(read_presets(path))
             for path in sorted(folder.glob("tasks/*.yaml")):
                 tasks[path.stem] = read_yaml_mapping(path)
         return cls(presets, tasks)
@@ -46,11 +46,23 @@ def read_yaml_mapping(path: Path) -> Tree:
     """Read a YAML file that holds a mapping."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(path, " ".join(str(error).split()), "a YAML file") from error
+    except (*YAML_ERRORS, OSError) as error:
+        raise ConfigError(path, Words(" ".join(str(error).split())), "a readable YAML file") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(path, content, "a mapping of keys to values")
     return content or {}
+
+
+def read_presets(path: Path) -> dict[str, Tree]:
+    """Read the presets of the pipeline section that a file is named after."""
+    if path.stem not in PIPELINE_SECTIONS:
+        expected = f"a file named after a section, {one_of(PIPELINE_SECTIONS)}"
+        raise ConfigError(path, Words("presets of no section"), expected, nearest(path.stem, PIPELINE_SECTIONS))
+    presets = {str(name): preset or {} for name, preset in read_yaml_mapping(path).items()}
+    for name, preset in presets.items():
+        if not isinstance(preset, Mapping):
+            raise ConfigError(f"{path}: {name}", preset, "a mapping of keys to values")
+    return presets
 
 
 @functools.cache
@@ -59,7 +71,7 @@ def yaml_loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load_config(raw: Mapping[str, Any], library: Library) -> Config:
+def load_config(raw: Mapping[Any, Any], library: Library) -> Config:
     """Check a raw configuration tree and resolve presets, definitions and pipelines.
 
     Parameters
@@ -76,13 +88,11 @@ def load_config(raw: Mapping[str, Any], library: Library) -> Config:
 
     Raises
     ------
-    ConfigErrors
-        With every mistake found: key path, value, what is accepted, nearest key.
+    FoldwiseError
+        With the mistakes found: key path, value, what is accepted, nearest key.
     """
     tree = read_tree(expand_keys(raw))
-    unknown = [key for key in tree if key not in TOP_LEVEL]
-    if unknown:
-        raise ConfigError(unknown[0], UNKNOWN_KEY, one_of(sorted(TOP_LEVEL)), nearest(unknown[0], TOP_LEVEL))
+    check_keys(tree, TOP_LEVEL, "")
     inherited = {section: tree.pop(section) for section in PIPELINE_SECTIONS if section in tree}
     base = resolve_sections(inherited, {}, library, "")
     validate(Pipeline, base, "")
@@ -92,36 +102,57 @@ def load_config(raw: Mapping[str, Any], library: Library) -> Config:
     return apply_store_best(config)
 
 
-def expand_keys(raw: Mapping[str, Any]) -> Tree:
-    """Nest keys with double underscores: ``train__cv`` is ``{train: {cv: ...}}`` and wins over a mapping."""
-    tree = {key: value for key, value in raw.items() if "__" not in str(key)}
-    for key, value in raw.items():
-        if "__" not in str(key):
-            continue
-        *parents, leaf = str(key).split("__")
+def expand_keys(raw: Mapping[Any, Any]) -> Tree:
+    """Nest keys with double underscores: ``train__cv`` is ``{train: {cv: ...}}`` and wins over a mapping.
+
+    Of two such keys the one that reaches deeper wins, in whatever order they come.
+    """
+    tree = {str(key): value for key, value in raw.items()}
+    nesting = [key for key in tree if "__" in key and all(key.split("__"))]
+    for key in sorted(nesting, key=lambda key: key.count("__")):
+        *parents, leaf = key.split("__")
         branch = tree
-        for depth, parent in enumerate(parents):
-            inner = read_leaf(branch.get(parent))
-            if isinstance(inner, str) and depth == 0 and parent in PIPELINE_SECTIONS:
-                inner = {"preset": inner}
-            if inner is not None and not isinstance(inner, Mapping):
-                inner = {"name": inner} if parent == "pivot" else {}
-            branch[parent] = dict(inner or {})
+        for depth, parent in enumerate(parents, 1):
+            branch[parent] = open_branch(branch.get(parent), tuple(parents[:depth]), key)
             branch = branch[parent]
-        branch[leaf] = value
+        branch[leaf] = tree.pop(key)
     return tree
 
 
+def open_branch(value: Any, path: tuple[str, ...], key: str) -> Tree:
+    """Return the mapping that a value at `path` stands for, so that `key` can be set below it."""
+    value = read_leaf(value)
+    if isinstance(value, str) and path == ("pivot",):
+        return dict(read_pivot(value))
+    in_pipeline = len(path) == 3 and path[0] == "pipelines"
+    if isinstance(value, str) and path[-1] in PIPELINE_SECTIONS and (len(path) == 1 or in_pipeline):
+        return {"preset": value}
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(".".join(path), value, f"a mapping, because {key} is set too")
+    return dict(value or {})
+
+
 def read_leaf(value: Any) -> Any:
-    """Read a string that holds a mapping or list; leave other values alone."""
-    if isinstance(value, str) and value.strip()[:1] in ("{", "["):
+    """Read a string that holds a mapping, a list or null; leave other values alone."""
+    if isinstance(value, str) and (value.strip()[:1] in ("{", "[") or value.strip() in ("null", "~")):
         return read_yaml_scalar(value)
     return value
 
 
 def read_tree(tree: Mapping[str, Any]) -> Tree:
-    """Read strings that hold mappings or lists, and drop sections that are left empty."""
-    return {str(key): read_leaf(value) for key, value in tree.items() if value is not None or key == "pivot"}
+    """Read strings that hold mappings or lists, and drop keys that are left empty, so that they have their default."""
+    read = {key: read_leaf(value) for key, value in tree.items()}
+    return {key: value for key, value in read.items() if value is not None or key == "pivot"}
+
+
+def check_keys(tree: Mapping[Any, Any], accepted: Iterable[str], prefix: str) -> None:
+    """Raise `ConfigErrors` that name every unknown key of a tree and the accepted key nearest to it."""
+    accepted = sorted(accepted)
+    unknown = [key for key in tree if key not in accepted]
+    if unknown:
+        raise ConfigErrors(
+            [ConfigError(f"{prefix}{key}", UNKNOWN_KEY, one_of(accepted), nearest(key, accepted)) for key in unknown]
+        )
 
 
 def resolve_pipelines(pipelines: Any, base: Tree, library: Library) -> Tree:
@@ -132,58 +163,53 @@ def resolve_pipelines(pipelines: Any, base: Tree, library: Library) -> Tree:
         raise ConfigError("pipelines", pipelines, "a mapping of names to pipelines")
     resolved = {}
     for name, text in pipelines.items():
-        where = f"pipelines.{name}"
-        changes = read_leaf(text) or {}
+        changes = {} if (leaf := read_leaf(text)) is None else leaf
         if not isinstance(changes, Mapping):
-            raise ConfigError(where, changes, "a mapping of pipeline sections")
-        resolved[str(name)] = resolve_sections(changes, base, library, where)
+            raise ConfigError(f"pipelines.{name}", changes, "a mapping of pipeline sections")
+        resolved[str(name)] = resolve_sections(changes, base, library, f"pipelines.{name}.")
     return resolved
 
 
-def resolve_sections(changes: Mapping[str, Any], base: Tree, library: Library, prefix: str) -> Tree:
-    """Overlay sections on those of `base`; a named component drops arguments of another name."""
+def resolve_sections(changes: Mapping[Any, Any], base: Tree, library: Library, prefix: str) -> Tree:
+    """Overlay sections on those of `base`; a preset replaces what was there."""
+    check_keys(changes, PIPELINE_SECTIONS, prefix)
     sections = dict(base)
     for section, change in changes.items():
-        where = f"{prefix}.{section}".lstrip(".")
-        if section not in PIPELINE_SECTIONS:
-            hint = nearest(section, PIPELINE_SECTIONS)
-            raise ConfigError(where, UNKNOWN_KEY, one_of(PIPELINE_SECTIONS), hint)
-        sections[section] = overlay(section, sections.get(section, {}), expand_preset(section, change, library, where))
-    for section in sections.keys() & DEFAULT_NAMES.keys():
-        sections[section].setdefault("name", DEFAULT_NAMES[section])
+        preset, keys = split_preset(section, read_leaf(change), library, f"{prefix}{section}")
+        old = sections.get(section, {}) if preset is None else preset
+        sections[section] = overlay(old, keys, DEFAULT_NAMES.get(section))
     return sections
 
 
-def expand_preset(section: str, change: Any, library: Library, where: str) -> Tree:
-    """Replace a preset's name, alone or under the key ``preset``, by its mapping."""
-    change = read_leaf(change)
-    if change is None:
-        return {}
+def split_preset(section: str, change: Any, library: Library, where: str) -> tuple[Mapping[str, Any] | None, Tree]:
+    """Return the preset that a change of a section starts from, if it names one, and the keys it sets itself."""
     if isinstance(change, str):
         change = {"preset": change}
-    if not isinstance(change, Mapping):
+    if not isinstance(change, Mapping | None):
         raise ConfigError(where, change, "a preset's name or a mapping")
-    if "preset" not in change:
-        return dict(change)
-    known = library.presets.get(section, {})
-    name = change["preset"]
-    if name not in known:
-        raise ConfigError(
-            where, name, f"a mapping, or a preset: {one_of(known) if known else 'none exists'}", nearest(name, known)
-        )
-    rest = {key: value for key, value in change.items() if key != "preset"}
-    return {"__replace__": True, **overlay(section, dict(known[name]), rest)}
+    keys = dict(change or {})
+    if "preset" not in keys:
+        return None, keys
+    name, known = keys.pop("preset"), library.presets.get(section, {})
+    if not isinstance(name, str) or name not in known:
+        expected = f"a mapping, or a preset: {one_of(known) if known else 'none exists'}"
+        raise ConfigError(where, name, expected, suggest(section, name, known))
+    return known[name], keys
 
 
-def overlay(section: str, old: Tree, new: Tree) -> Tree:
-    """Overlay one section; a preset replaces what was there, another component name drops its arguments."""
-    new = dict(new)
-    if new.pop("__replace__", False):
-        return new
-    default = DEFAULT_NAMES.get(section)
-    if default and "name" in new and new["name"] != old.get("name", default):
-        return new
-    return {**old, **new}
+def suggest(section: str, name: Any, known: Iterable[str]) -> str:
+    """Say what may have been meant by a preset that does not exist: another one, or a component of that name."""
+    field = Pipeline.model_fields[section]
+    components = [word for kind in nested_sections(field.annotation) for word in tag_words(kind)]
+    return f"Did you mean {{name: {name}}}?" if name in components else nearest(name, known)
+
+
+def overlay(old: Mapping[str, Any], new: Tree, default_name: str | None) -> Tree:
+    """Overlay the keys of one section; another component name drops the arguments of the old one."""
+    if default_name is None:
+        return {**old, **new}
+    name = old.get("name", default_name)
+    return {"name": name, **(old if new.get("name", name) == name else {}), **new}
 
 
 def resolve_definitions(inline: Any, library: Library) -> Tree:

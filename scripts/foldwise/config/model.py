@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,7 +12,7 @@ from foldwise.config.modes import Create, Pivot, Predict, Preprocess, Seed, Test
 from foldwise.config.names import parse_task
 from foldwise.config.pipeline import Pipeline
 from foldwise.config.section import Section
-from foldwise.errors import ConfigError, nearest, one_of
+from foldwise.errors import ConfigError, Words, nearest, one_of, shorten
 
 
 class Config(Section):
@@ -22,10 +22,10 @@ class Config(Section):
     seed: Seed = Field(42, description="Seed of training.")
     data_dir: str = Field("data", min_length=1, description="Root of datasets, tasks and tensors.")
     results_dir: str = Field("results", min_length=1, description="Root of results.")
-    tasks: list[str] = Field(["digits"], description="Tasks of the project.")
+    tasks: list[str] = Field(["digits"], min_length=1, description="Tasks of the project.")
     definitions: dict[Name, TaskDefinition] = Field({}, description="Task definitions of your own, by name.")
-    pivot: Pivot | None = Field(
-        Pivot(name="digits"), description="The task that modes work on: a name, or name and tags."
+    pivot: Annotated[Pivot | None, Words("a task's name, a mapping of name and tags, or null")] = Field(
+        Pivot(name="digits"), description="The task that modes work on; null: none."
     )
     pipelines: dict[Name, Pipeline] = Field(
         {"default": Pipeline()}, min_length=1, description="Training recipes, by name."
@@ -39,19 +39,13 @@ class Config(Section):
     @field_validator("pivot", mode="before")
     @classmethod
     def _read_pivot(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        if value in ("null", "~", ""):
-            return None
-        name, plus, tags = value.partition("+")
-        return {"name": name, "tags": plus + tags}
+        return read_pivot(value) if isinstance(value, str) else value
 
     @field_validator("data_dir", "results_dir")
     @classmethod
     def _check_directory(cls, value: str) -> str:
-        bad = [character for character in "{}*?\n\"'" if character in value]
-        if bad:
-            raise ConfigError("", value, "a path without braces, quotes, `*`, `?` and line breaks")
+        if not value.isprintable() or any(character in value for character in "{}*?\"'"):
+            raise ConfigError("", value, "a path of printable characters without braces, quotes, `*` and `?`")
         return value.rstrip("/") or "/"
 
     @model_validator(mode="after")
@@ -89,26 +83,33 @@ class Config(Section):
         for mode in ("train", "predict", "test"):
             for index, name in enumerate(getattr(self, mode).pipelines or []):
                 check_choice(f"{mode}.pipelines[{index}]", name, self.pipelines)
-        for mode in ("predict", "test"):
-            self._check_weights(mode)
         if not self.train.store_parameters and {"predict", "test"} & set(self.train.subroutines):
             raise ConfigError(
-                "train.store_parameters", "false", "true with subroutines predict or test", "They need the weights."
+                "train.store_parameters", False, "true with subroutines predict or test", "They need the weights."
             )
         return self
 
-    def _check_weights(self, mode: str) -> None:
-        section = getattr(self, mode)
-        if section.store_parameters is False:
-            raise ConfigError(f"{mode}.store_parameters", False, "true", "This mode needs the weights.")
+    @model_validator(mode="after")
+    def _check_stored(self) -> Config:
+        stored = {"train.store_parameters": self.train.store_parameters}
         for name, pipeline in self.pipelines.items():
-            if section.store_best not in (None, pipeline.mode.store_best):
-                raise ConfigError(
-                    f"{mode}.store_best",
-                    section.store_best,
-                    f"{pipeline.mode.store_best} as in pipeline {name!r}",
-                    "A model has one set of weights for all modes: set train.store_best.",
-                )
+            best = self.train.store_best
+            where = f"pipelines.{name}.mode.store_best" if best is None else "train.store_best"
+            stored[where] = pipeline.mode.store_best if best is None else best
+        for mode in ("predict", "test"):
+            for where, value in stored.items():
+                key = where.rpartition(".")[2]
+                own = getattr(getattr(self, mode), key)
+                if own not in (None, value):
+                    remedy = f"All modes use the same models: set train.{key}."
+                    raise ConfigError(f"{mode}.{key}", own, f"{shorten(value)} as in {where}", remedy)
+        return self
+
+
+def read_pivot(text: str) -> dict[str, str]:
+    """Split a pivot that is written as one word, such as ``digits+nested-0``, into name and tags."""
+    name, plus, tags = text.partition("+")
+    return {"name": name, "tags": plus + tags}
 
 
 def check_choice(where: str, value: str, accepted: Mapping[str, Any] | Any) -> None:
@@ -127,12 +128,12 @@ def task_record(config: Config, task: str, where: str = "task") -> TaskRecord:
     """Return the full definition of a task or variant, as its files record it."""
     name = parse_task(task, where)
     definition = definition_of(config, name.base)
-    n_folds = definition.n_folds or config.create.n_folds
+    name, n_folds = name.on_folds(definition.n_folds or config.create.n_folds, where)
     balanced = config.create.ensure_balancing if definition.ensure_balancing is None else definition.ensure_balancing
     return TaskRecord(
         dataset=definition.dataset or name.base,
         type=definition.type,
-        n_folds=name.fold_count(n_folds, where),
+        n_folds=n_folds,
         ensure_balancing=balanced,
         seed=config.create.seed,
         tags=list(name.tags),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from foldwise.config.definition import FoldCount, Name
 from foldwise.config.section import Section
+from foldwise.errors import Words
 
 CreatePart = Literal["dataset", "task"]
 TrainPart = Literal["train", "predict", "test"]
@@ -75,7 +76,9 @@ class Pivot(Section):
     """The task a mode works on."""
 
     name: Name = Field(description="A task of `tasks`.")
-    tags: str = Field("", pattern=r"^(\+[A-Za-z0-9._-]+)*$", description="Tags that change the pivot: `+nested-0`.")
+    tags: Annotated[str, Words("tags, each after a `+`")] = Field(
+        "", pattern=r"^(\+[A-Za-z0-9._-]+)*$", description="Tags that change the pivot: `+nested-0`."
+    )
 
     @property
     def task(self) -> str:

@@ -13,7 +13,9 @@ NAME_WORDS = (
     "a name of letters, digits, `.`, `-` and single `_`, starting with a letter or digit, at most 100 characters"
 )
 NAME = re.compile(NAME_PATTERN)
-INTEGER = re.compile(r"0|[1-9][0-9]*")
+INTEGER = re.compile(r"0|[1-9][0-9]{0,5}")
+MAX_FOLDS = 1000
+MAX_LENGTH = 200  # a variant's name is the name of a folder and of files, which systems limit to 255 bytes
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,25 @@ class TaskName:
         """Whether one of the folds of the base is the test split."""
         return any(tag.partition("-")[0] == "nested" for tag in self.tags)
 
-    def fold_count(self, n_folds: int, where: str) -> int:
-        """Return the number of folds after all tags, from the base's; check that outer folds exist."""
-        for text in self.tags:
-            tag = parse_tag(text, where)
-            if tag.name == "nested":
-                if tag.arguments[0] >= n_folds:
-                    raise ConfigError(where, f"+{tag}", f"an outer fold from 0 to {n_folds - 1}")
-                n_folds = tag.arguments[1] if len(tag.arguments) == 2 else n_folds
-        return n_folds
+    def on_folds(self, n_folds: int, where: str) -> tuple[TaskName, int]:
+        """Return the canonical name and the number of folds after all tags, from that of the base.
+
+        Raises
+        ------
+        ConfigError
+            If an outer fold does not exist.
+        """
+        tags = []
+        for tag in (parse_tag(text, where) for text in self.tags):
+            if tag.name != "nested":
+                tags.append(tag)
+                continue
+            outer, inner = (*tag.arguments, n_folds)[:2]
+            if outer >= n_folds:
+                raise ConfigError(where, f"+{tag}", f"an outer fold from 0 to {n_folds - 1}")
+            tags.append(Tag("nested", (outer,) if inner == n_folds else (outer, inner)))
+            n_folds = inner
+        return TaskName(self.base, tuple(map(str, tags))), n_folds
 
 
 def parse_task(text: str, where: str) -> TaskName:
@@ -72,11 +84,13 @@ def parse_task(text: str, where: str) -> TaskName:
     Raises
     ------
     ConfigError
-        If the base is not a name, or a tag is unknown or has bad arguments.
+        If the base is not a name, a tag is unknown or has bad arguments, or all is too long.
     """
     base, *tags = text.split("+")
-    if not NAME.match(base) or len(base) > 100:
+    if not NAME.fullmatch(base) or len(base) > 100:
         raise ConfigError(where, text, f"{NAME_WORDS}, then tags such as `+nested-0`")
+    if len(text) > MAX_LENGTH:
+        raise ConfigError(where, text, f"at most {MAX_LENGTH} characters with all tags")
     return TaskName(base, tuple(str(parse_tag(tag, where)) for tag in tags))
 
 
@@ -92,8 +106,8 @@ def parse_tag(text: str, where: str) -> Tag:
         raise ConfigError(where, f"+{text}", "`+identity` without arguments")
     if name == "nested" and not 1 <= len(numbers) <= 2:
         raise ConfigError(where, f"+{text}", "`+nested-FOLD` or `+nested-FOLD-NFOLDS`")
-    if name == "nested" and numbers[1:] and numbers[1] < 2:
-        raise ConfigError(where, f"+{text}", "at least 2 inner folds")
+    if name == "nested" and numbers[1:] and not 2 <= numbers[1] <= MAX_FOLDS:
+        raise ConfigError(where, f"+{text}", f"from 2 to {MAX_FOLDS} inner folds")
     return Tag(name, numbers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,7 +63,7 @@ Arch = Annotated[ResNet | DenseNet | EfficientNet, Field(discriminator="name")]
 class Preprocessing(Section):
     """How stored tensors are made from images; it names a folder of tensors shared by all tasks."""
 
-    id: str = Field(
+    id: Annotated[str, Words("letters, digits, `.`, `-` and `_`, at most 60")] = Field(
         "default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
         max_length=60,
@@ -86,23 +87,32 @@ class Operation(Section):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str = Field(description="Class of `kornia.augmentation`.")
+    name: Annotated[str, Words("the name of a kornia operation")] = Field(description="Class of `kornia.augmentation`.")
 
     @model_validator(mode="after")
     def _check_arguments(self) -> Operation:
         known = kornia_operations()
         if self.name not in known:
             raise ConfigError("name", self.name, one_of(known), nearest(self.name, known))
-        for argument in self.arguments:
+        for argument, value in self.arguments.items():
             if argument not in known[self.name]:
                 hint = nearest(argument, known[self.name])
                 raise ConfigError(argument, Words("an unknown argument"), one_of(known[self.name]), hint)
+            if not is_plain(value):
+                raise ConfigError(argument, value, "a finite number, a string, true, false, null or a list of them")
         return self
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The operation's own arguments."""
         return dict(self.model_extra or {})
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether JSON can hold a value that comes from YAML."""
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 DEFAULT_OPERATIONS: list[dict[str, Any]] = [
@@ -303,4 +313,6 @@ class Pipeline(Section):
 
 
 PIPELINE_SECTIONS = tuple(Pipeline.model_fields)
-DEFAULT_NAMES = {"arch": "resnet18", "optimizer": "adamw", "lr_scheduler": "none", "loss": "auto"}
+DEFAULT_NAMES = {
+    section: field.default.name for section, field in Pipeline.model_fields.items() if hasattr(field.default, "name")
+}

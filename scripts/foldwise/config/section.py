@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -13,10 +13,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from foldwise.config.names import NAME_PATTERN, NAME_WORDS
-from foldwise.errors import NOTHING, UNKNOWN_KEY, ConfigError, ConfigErrors, nearest, one_of
+from foldwise.errors import NOTHING, UNKNOWN_KEY, ConfigError, ConfigErrors, Words, nearest, one_of, shorten
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: impossible dates, bytes that are no UTF-8
+LENGTHS = ("min_length", "max_length")
+BOUNDS = {"gt": "> ", "ge": ">= ", "lt": "< ", "le": "<= "}
+TYPE_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    dict: "a mapping",
+    type(None): "null",
+}
 
 
 class Section(BaseModel):
@@ -34,22 +44,17 @@ class Section(BaseModel):
     def _read_strings(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        fields = cls.model_fields
-        return {
-            key: read_scalar(value, fields[key].annotation) if key in fields else value for key, value in data.items()
-        }
+        expected = {name: key.annotation for name, key in cls.model_fields.items()}
+        return {str(key): read_scalar(value, expected.get(key, Any)) for key, value in data.items()}
 
 
 def read_scalar(value: Any, annotation: Any) -> Any:
-    """Read a string as YAML if the field it is meant for takes anything but strings."""
+    """Read a string as YAML if the field it is meant for takes anything but strings; also in lists."""
     if isinstance(value, list):
-        inner = [a for option in options_of(annotation) if get_origin(option) is list for a in get_args(option)]
-        return [read_scalar(item, inner[0]) for item in value] if inner else value
-    if not isinstance(value, str):
+        return [read_scalar(item, item_of(annotation, list) or Any) for item in value]
+    if not isinstance(value, str) or value in literal_words(annotation):
         return value
     options = list(options_of(annotation))
-    if value in [word for option in options for word in get_args(option) if get_origin(option) is Literal]:
-        return value
     if str in options:
         return None if type(None) in options and value in ("null", "~", "") else value
     return read_yaml_scalar(value)
@@ -61,7 +66,7 @@ def read_yaml_scalar(text: str) -> Any:
         return float(text)
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except YAML_ERRORS:
         return text
 
 
@@ -77,61 +82,93 @@ def options_of(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def is_section(annotation: Any) -> bool:
-    """Tell whether an annotation is a configuration section."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def item_of(annotation: Any, container: type, position: int = -1) -> Any:
+    """Return the type of a container's items (or of its keys, at `position` 0); None if it is no such container."""
+    found = [get_args(option)[position] for option in options_of(annotation) if get_origin(option) is container]
+    return found[0] if found else None
 
 
-def field_names(sections: Iterable[type[BaseModel]]) -> list[str]:
-    """Return the keys that any of the sections takes, each once, in order."""
-    return list(dict.fromkeys(name for section in sections for name in section.model_fields))
+def literal_words(annotation: Any) -> list[Any]:
+    """Return the words that an annotation accepts literally."""
+    return [word for option in options_of(annotation) if get_origin(option) is Literal for word in get_args(option)]
+
+
+def nested_sections(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections among the alternatives of an annotation."""
+    return [option for option in options_of(annotation) if isinstance(option, type) and issubclass(option, BaseModel)]
+
+
+def tag_words(section: type[BaseModel]) -> list[str]:
+    """Return the values of `name` that select a section out of a union."""
+    name = section.model_fields.get("name")
+    return literal_words(name.annotation) if name else []
 
 
 def describe_type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
-    """Describe what a field accepts in words, for error messages and the option table."""
+    """Describe what a field accepts in words, for error messages and the option table.
+
+    Parameters
+    ----------
+    annotation : type
+        The type of a field.
+    metadata : iterable
+        Its bounds; `Words` among them are the description.
+    """
+    metadata = list(flatten(metadata))
+    words = [str(item) for item in metadata if isinstance(item, Words)]
+    if words:
+        return words[0]
     if get_origin(annotation) is Annotated:
         base, *more = get_args(annotation)
         return describe_type(base, [*metadata, *more])
     if get_origin(annotation) in (Union, types.UnionType):
-        words = [describe_type(option, metadata) for option in get_args(annotation)]
-        return " or ".join(dict.fromkeys(words))
-    return describe_option(annotation, list(metadata))
+        return " or ".join(dict.fromkeys(describe_type(option, metadata) for option in get_args(annotation)))
+    return describe_option(annotation, metadata)
 
 
 def describe_option(option: Any, metadata: list[Any]) -> str:
     """Describe one alternative of a field."""
     origin = get_origin(option)
     if origin is Literal:
-        values = ["true" if v is True else "false" if v is False else str(v) for v in get_args(option)]
-        return values[0] if len(values) == 1 else one_of(values)
+        return one_of(shorten(v) if isinstance(v, bool) else str(v) for v in get_args(option))
     if origin is list:
-        return f"a list of {describe_type(get_args(option)[0])}"
-    if origin is dict or is_section(option):
-        return "a mapping"
-    names = {bool: "true or false", str: "a string", int: "an integer", float: "a number", type(None): "null"}
-    if option is str and any(getattr(item, "pattern", None) == NAME_PATTERN for item in flatten_bounds(metadata)):
-        return NAME_WORDS
-    word = names.get(option, getattr(option, "__name__", str(option)))
-    return word + describe_bounds(metadata) if option in (int, float) else word
+        return describe_items(describe_type(get_args(option)[0])) + describe_length(metadata, "item")
+    if origin is dict or nested_sections(option):
+        return TYPE_WORDS[dict] + describe_length(metadata, "key")
+    if option is str:
+        return TYPE_WORDS[str] + describe_length(metadata, "character")
+    return TYPE_WORDS.get(option, str(option)) + describe_bounds(metadata)
+
+
+def describe_items(item: str) -> str:
+    """Describe a list from the description of one item."""
+    if item.startswith("one of "):
+        return f"a list out of {item.removeprefix('one of ')}"
+    plural = re.sub(r"^an? (\w+)", r"\1s", item)
+    return f"a list of {plural}"
+
+
+def describe_length(metadata: Iterable[Any], thing: str) -> str:
+    """Describe how many things there must be."""
+    least, most = (next((getattr(m, key) for m in metadata if hasattr(m, key)), None) for key in LENGTHS)
+    limits = [f"{word} {limit}" for word, limit in (("at least", least), ("at most", most)) if limit is not None]
+    count = str(least) if least == most else " and ".join(limits)
+    return f" with {count} {thing}{'' if count.split()[-1] == '1' else 's'}" if limits else ""
 
 
 def describe_bounds(metadata: Iterable[Any]) -> str:
     """Describe numeric bounds such as ``ge=0`` in words."""
-    words = []
-    for bound in flatten_bounds(metadata):
-        for attribute, word in (("gt", "> "), ("ge", ">= "), ("lt", "< "), ("le", "<= ")):
-            limit = getattr(bound, attribute, None)
-            if limit is not None:
-                words.append(f"{word}{limit}")
+    limits = ((word, getattr(item, key, None)) for item in metadata for key, word in BOUNDS.items())
+    words = [f"{word}{limit}" for word, limit in limits if limit is not None]
     return " " + " and ".join(words) if words else ""
 
 
-def flatten_bounds(metadata: Iterable[Any]) -> Iterator[Any]:
+def flatten(metadata: Iterable[Any]) -> Iterator[Any]:
     """Yield single bounds from pydantic field metadata."""
     for item in metadata:
         if isinstance(item, FieldInfo):
-            yield from flatten_bounds(item.metadata)
-        elif isinstance(item, annotated_types.Interval):
+            yield from flatten(item.metadata)
+        elif isinstance(item, annotated_types.GroupedMetadata):
             yield from item
         else:
             yield item
@@ -143,31 +180,43 @@ def convert_errors(error: ValidationError, model: type[BaseModel], prefix: str =
     for item in error.errors(include_url=False):
         converted = convert_error(item, model, prefix)
         messages.setdefault(converted.where, converted)
-    return ConfigErrors(list(messages.values()))
+    # A list that is one of several alternatives is told about twice; its item says more.
+    inner = [where for where in messages if not any(other.startswith(f"{where}[") for other in messages)]
+    return ConfigErrors([messages[where] for where in inner])
 
 
 def convert_error(item: Any, model: type[BaseModel], prefix: str) -> ConfigError:
     """Turn one of pydantic's errors into one of ours."""
     place = locate(item["loc"], model)
-    where = ".".join([prefix, *place.path] if prefix else place.path).replace(".[", "[")
-    value, kind = item["input"], item["type"]
+    where = join_path([prefix, *place.path])
+    got, kind, accepted = item["input"], item["type"], place.accepted
     if kind == "extra_forbidden":
-        accepted = field_names(place.sections)
-        return ConfigError(where, UNKNOWN_KEY, one_of(accepted), nearest(place.path[-1], accepted))
+        keys = list(dict.fromkeys(key for section in place.sections for key in section.model_fields))
+        return ConfigError(where, UNKNOWN_KEY, one_of(keys), nearest(place.path[-1], keys))
     if kind == "value_error" and isinstance(cause := item["ctx"]["error"], ConfigError):
-        inner = ".".join(part for part in (where, cause.where) if part and part != ".")
-        return ConfigError(inner, cause.got, cause.expected, cause.remedy)
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        names = [word for section in nested_sections(place.annotation) for word in tag_words(section)]
-        found = value.get("name") if isinstance(value, Mapping) else value
-        return ConfigError(f"{where}.name", found, one_of(names), nearest(str(found), names))
+        return ConfigError(join_path([where, cause.where]), cause.got, cause.expected, cause.remedy)
     if kind == "missing":
-        return ConfigError(where, NOTHING, describe_type(place.annotation, place.metadata), "This key is required.")
-    words = [
-        word for option in options_of(place.annotation) if get_origin(option) is Literal for word in get_args(option)
-    ]
-    hint = nearest(value, map(str, words)) if isinstance(value, str) else ""
-    return ConfigError(where, value, describe_type(place.annotation, place.metadata), hint)
+        return ConfigError(where, NOTHING, accepted, "This key is required.")
+    words = list(map(str, literal_words(place.annotation)))
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        where, got = join_path([where, "name"]), got.get("name")
+        words = [word for section in nested_sections(place.annotation) for word in tag_words(section)]
+        accepted = one_of(words)
+    return ConfigError(where, got, accepted, remedy(got, words, place))
+
+
+def remedy(got: Any, words: list[str], place: Place) -> str:
+    """Return the accepted word nearest to what was found, or the advice to quote a number."""
+    if isinstance(got, str):
+        return nearest(got, words)
+    if isinstance(got, (bool, int, float)) and str in options_of(place.annotation):
+        return f'Write it in quotes: "{shorten(got)}".'
+    return ""
+
+
+def join_path(parts: Iterable[str]) -> str:
+    """Join the parts of a key path: ``pipelines.fast.metrics[0]``."""
+    return ".".join(part for part in parts if part).replace(".[", "[")
 
 
 @dataclass
@@ -176,57 +225,45 @@ class Place:
 
     Parameters
     ----------
+    annotation : type
+        What is accepted there.
+    metadata : list
+        Its bounds.
     path : list of str
         Key path, without the words that pydantic adds for the alternatives of a union.
-    annotation, metadata : Any, list
-        What is accepted there.
     sections : list of type
         The sections in which the last key of the path was looked for.
     """
 
-    path: list[str]
     annotation: Any
-    metadata: list[Any]
-    sections: list[type[BaseModel]]
+    metadata: list[Any] = field(default_factory=list)
+    path: list[str] = field(default_factory=list)
+    sections: list[type[BaseModel]] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> str:
+        """What is accepted there, in words."""
+        return describe_type(self.annotation, self.metadata)
 
 
 def locate(loc: Iterable[Any], model: type[BaseModel]) -> Place:
     """Follow an error location through the models."""
-    place = Place([], model, [], [model])
-    container: Any = model
+    place = Place(model)
+    container: Any = None
     for part in loc:
         inner = nested_sections(place.annotation)
+        chosen = [section for section in inner if part in tag_words(section)]
+        known = [section.model_fields[part] for section in inner if part in section.model_fields]
         if isinstance(part, int):
-            place.path.append(f"[{part}]")
-            place.annotation, place.metadata = item_of(place.annotation, list), []
+            place = Place(item_of(place.annotation, list), [], [*place.path, f"[{part}]"])
         elif part == "[key]":
-            place.annotation = item_of(container, dict, 0)
-        elif field := next((s.model_fields[part] for s in inner if part in s.model_fields), None):
-            place.path.append(part)
-            place.annotation, place.metadata, place.sections = field.annotation, field.metadata, inner
-        elif any(part in tag_words(section) for section in inner):
-            place.annotation = next(section for section in inner if part in tag_words(section))
-        elif any(get_origin(option) is dict for option in options_of(place.annotation)):
-            place.path.append(str(part))
-            container, place.annotation = place.annotation, item_of(place.annotation, dict)
+            place = Place(item_of(container, dict, 0), [], place.path)
+        elif known:
+            place = Place(known[0].annotation, known[0].metadata, [*place.path, part], inner)
+        elif chosen:
+            place = Place(chosen[0], [], place.path)
+        elif value := item_of(place.annotation, dict):
+            container, place = place.annotation, Place(value, [], [*place.path, part])
         elif inner:
-            place.path.append(str(part))
-            place.sections = inner
+            place = Place(place.annotation, [], [*place.path, part], inner)
     return place
-
-
-def item_of(annotation: Any, container: type, position: int = -1) -> Any:
-    """Return the type of a container's items (or of its keys, at `position` 0)."""
-    found = [get_args(option)[position] for option in options_of(annotation) if get_origin(option) is container]
-    return found[0] if found else annotation
-
-
-def nested_sections(annotation: Any) -> list[type[BaseModel]]:
-    """Return the sections among the alternatives of an annotation."""
-    return [option for option in options_of(annotation) if is_section(option)]
-
-
-def tag_words(section: type[BaseModel]) -> tuple[str, ...]:
-    """Return the values of `name` that select a section out of a union."""
-    field = section.model_fields.get("name")
-    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()

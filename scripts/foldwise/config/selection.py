@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from foldwise.config.definition import TaskRecord
 from foldwise.config.model import Config, task_record
@@ -52,9 +52,9 @@ def train_plan(config: Config, mode: str) -> TrainPlan:
     """
     if config.pivot is None:
         raise ConfigError("pivot", NOTHING, f"a task of {', '.join(config.tasks)}", f"Mode {mode} works on one task.")
-    own = getattr(config, mode)
+    own, record = getattr(config, mode), task_record(config, config.pivot.task, "pivot")
 
-    def setting(key: str):  # type: ignore[no-untyped-def]
+    def setting(key: str) -> Any:
         value = getattr(own, key)
         return getattr(config.train, key) if value is None else value
 
@@ -65,8 +65,8 @@ def train_plan(config: Config, mode: str) -> TrainPlan:
         inner_folds=setting("inner_folds"),
         store_parameters=setting("store_parameters"),
         pipelines=tuple(config.pipelines if pipelines is None else pipelines),
-        pivot=parse_task(config.pivot.task, "pivot"),
-        record=task_record(config, config.pivot.task),
+        pivot=TaskName(config.pivot.name, tuple(record.tags)),
+        record=record,
     )
 
 

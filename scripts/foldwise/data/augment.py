@@ -69,8 +69,11 @@ def build_operation(operation: Operation, size: tuple[int, int]) -> nn.Module:
     if operation.name in ("RandomCrop", "RandomResizedCrop"):
         arguments["size"] = size
     try:
-        return kind(**arguments)
-    except (TypeError, ValueError, AssertionError) as error:
+        built: nn.Module = kind(**arguments)
+        with torch.random.fork_rng(devices=[]):  # kornia looks at some arguments only when it meets images
+            built(torch.zeros(16, 3, *size))
+        return built
+    except Exception as error:
         accepted = f"arguments that kornia takes ({', '.join(kornia_operations()[operation.name])})"
         raise ConfigError(f"augmentations.operations: {operation.name}", str(error), accepted) from error
 

@@ -6,19 +6,30 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from foldwise.artifacts import FORMAT_VERSION, atomic, lock, read_csv, sha256, write_json, write_npy
+from foldwise.artifacts import (
+    FORMAT_VERSION,
+    atomic,
+    lock,
+    map_npy,
+    read_csv,
+    read_json,
+    sha256,
+    write_json,
+    write_npy,
+)
 from foldwise.config.canonical import differences
 from foldwise.config.definition import DatasetRecord, TensorRecord
-from foldwise.errors import DataError, Words
-from foldwise.tasks.dataset import IMAGE_COLUMNS, check_definition, is_current
+from foldwise.errors import DataError, FoldwiseError, Words
+from foldwise.tasks.dataset import IMAGE_COLUMNS, check_definition, check_files, is_current
 
 CHUNK_BYTES = 4 * 2**20
 CHANNELS = 3
+REMEDY = "Delete the file and run again to make it anew."
 
 
 class TensorFiles(NamedTuple):
@@ -65,10 +76,11 @@ def preprocess_dataset(
         Receives a line of progress.
     """
     source = check_definition(dataset, dataset_record, "create_dataset")
+    check_files(dataset, source["checksums"], {"images.csv": images}, "create_dataset")
     table = read_csv(images, IMAGE_COLUMNS)
     identity = {"definition": differences(record), "revision": revision, "inputs": source["checksums"]}
     with lock(files.manifest.parent):
-        if is_current(files.manifest, identity, {"channel_sums.npy": files.channel_sums}) and files.images.is_file():
+        if is_current(files.manifest, identity, {"channel_sums.npy": files.channel_sums}) and are_whole(files):
             return
         size = choose_size(table) if record.size == "auto" else record.size
         paths = [images.parent / path for path in table["path"]]
@@ -91,6 +103,42 @@ def preprocess_dataset(
                 "images": table["image"],
             },
         )
+
+
+def are_whole(files: TensorFiles) -> bool:
+    """Tell whether the tensors are as their manifest describes them."""
+    try:
+        map_images(files, read_json(files.manifest))
+    except FoldwiseError:
+        return False
+    return True
+
+
+def map_images(files: TensorFiles, manifest: dict[str, Any]) -> np.ndarray:
+    """Open all tensors as a memory map after checking shape and checksums.
+
+    Raises
+    ------
+    MissingData, DataError
+        If the file is missing or damaged.
+    """
+    images = map_npy(files.images, REMEDY)
+    if list(images.shape) != manifest["shape"] or images.dtype != np.uint8:
+        raise DataError(
+            files.images, f"{images.dtype} of shape {images.shape}", f"uint8 of shape {manifest['shape']}", REMEDY
+        )
+    recorded = manifest["checksums"]["images.npy"]
+    rows = recorded["rows"]
+    for number, checksum in enumerate(recorded["chunks"]):
+        chunk = images[number * rows : (number + 1) * rows]
+        if zlib.crc32(chunk.data) != checksum:
+            raise DataError(
+                files.images,
+                Words(f"damaged rows {number * rows} to {number * rows + len(chunk) - 1} (checksum differs)"),
+                "the file as written",
+                REMEDY,
+            )
+    return images
 
 
 def choose_size(table: dict[str, list[str]]) -> int:
@@ -146,8 +194,8 @@ def load_image(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))
-            picture = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
+            picture = to_rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             path,
             Words(f"no readable image ({error})"),
@@ -160,3 +208,12 @@ def load_image(path: Path, size: int) -> np.ndarray:
     )
     left, top = (resized.width - size) // 2, (resized.height - size) // 2
     return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any image of 8 or 16 bits a channel to 8-bit RGB; transparency is ignored."""
+    if image.mode.startswith("I;16"):  # Pillow itself would cut all values above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits, Pillow mode {image.mode}; save them with 8 or 16 bits")
+    return image.convert("RGB")

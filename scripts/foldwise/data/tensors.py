@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from foldwise.artifacts import map_npy
 from foldwise.config.definition import TensorRecord
-from foldwise.data.preprocess import TensorFiles
-from foldwise.errors import DataError, Words
-from foldwise.tasks.dataset import check_definition
+from foldwise.data.preprocess import REMEDY, TensorFiles, map_images
+from foldwise.errors import DataError
+from foldwise.tasks.dataset import check_definition, check_files
 from foldwise.tasks.task import Task
-
-REMEDY = "Delete the file and run again to make it anew."
 
 
 @dataclass(frozen=True)
@@ -69,25 +66,7 @@ def open_tensors(files: TensorFiles, record: TensorRecord) -> TensorStore:
         If a file is missing or damaged, or was made for another definition.
     """
     manifest = check_definition(files.manifest, record, "preprocess_dataset")
-    images = map_npy(files.images, REMEDY)
-    if list(images.shape) != manifest["shape"] or images.dtype != np.uint8:
-        raise DataError(
-            files.images, f"{images.dtype} of shape {images.shape}", f"uint8 of shape {manifest['shape']}", REMEDY
-        )
-    check_chunks(files, images, manifest["checksums"]["images.npy"])
+    images = map_images(files, manifest)
+    check_files(files.manifest, manifest["checksums"], {"channel_sums.npy": files.channel_sums}, "preprocess_dataset")
     rows = {name: row for row, name in enumerate(manifest["images"])}
     return TensorStore(images, np.asarray(map_npy(files.channel_sums, REMEDY)), rows)
-
-
-def check_chunks(files: TensorFiles, images: np.ndarray, recorded: dict) -> None:
-    """Compare the checksum of every chunk of rows with the recorded one."""
-    rows = recorded["rows"]
-    for number, checksum in enumerate(recorded["chunks"]):
-        chunk = images[number * rows : (number + 1) * rows]
-        if zlib.crc32(chunk.data) != checksum:
-            raise DataError(
-                files.images,
-                Words(f"damaged rows {number * rows} to {number * rows + len(chunk) - 1} (checksum differs)"),
-                "the file as written",
-                REMEDY,
-            )

@@ -106,6 +106,7 @@ def build_efficientnet(arch: Any, channels: int) -> tuple[nn.Module, int]:
     from monai.networks.nets.efficientnet import EfficientNetBN
 
     network = EfficientNetBN(arch.name, pretrained=False, spatial_dims=2, in_channels=channels, num_classes=1)
+    network.add_module("_dropout", nn.Identity())  # `arch.dropout` is the only dropout before the head
     return without_head(network, "_fc")
 
 

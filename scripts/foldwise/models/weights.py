@@ -18,11 +18,11 @@ def write_weights(path: Path, weights: dict[str, torch.Tensor]) -> dict:
     dict
         File name, bytes and SHA-256, for ``model.json``.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with atomic(path) as temporary:
-        save_file(plain, temporary)
+        temporary.write_bytes(save(plain))  # `save_file` has errors of its own for a full disk
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 

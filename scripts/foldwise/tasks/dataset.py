@@ -67,6 +67,18 @@ def is_current(description: Path, identity: dict[str, Any], files: dict[str, Pat
         return False
 
 
+def check_files(description: Path, checksums: dict[str, str], files: dict[str, Path], rule: str) -> None:
+    """Raise `DataError` if a file is not the one whose checksum its description records."""
+    for name, path in files.items():
+        if sha256(path) != checksums.get(name):
+            raise DataError(
+                path,
+                Words(f"other content than {description.name} vouches for"),
+                "the file as written",
+                f"snakemake --forcerun {rule} {description}",
+            )
+
+
 def all_files_exist(images: Path) -> bool:
     """Tell whether every image of the table is on disk."""
     return all((images.parent / path).is_file() for path in read_csv(images, ["path"])["path"])
@@ -108,7 +120,7 @@ def check_definition(description: Path, record: Section, rule: str) -> dict[str,
             Words(f"data made with {describe_keys(shown[0])}"),
             f"{describe_keys(shown[1])} as configured",
             "Other settings made this file, perhaps in another working directory. Use those, another data_dir, "
-            f"or make it anew: snakemake --forcerun {rule} {description}",
+            f"or make it anew with --forcerun {rule} {description}",
         )
     return found
 

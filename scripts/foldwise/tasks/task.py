@@ -14,8 +14,7 @@ from foldwise.artifacts import FORMAT_VERSION, lock, read_csv, sha256, write_csv
 from foldwise.config.canonical import differences
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
 from foldwise.config.names import parse_tag
-from foldwise.errors import DataError
-from foldwise.tasks.dataset import check_definition, is_current
+from foldwise.tasks.dataset import check_definition, check_files, is_current
 from foldwise.tasks.splits import deal_balanced_folds, deal_folds, take_stratified
 
 SPLITS = ("train", "test", "unlabeled")
@@ -45,6 +44,11 @@ class TaskFiles(NamedTuple):
     def of(cls, folder: Path) -> TaskFiles:
         """Return the files in a task's folder."""
         return cls(folder / "task.json", folder / "samples.csv", folder / "folds.csv")
+
+    @property
+    def tables(self) -> dict[str, Path]:
+        """The files that the description vouches for."""
+        return {"samples.csv": self.samples, "folds.csv": self.folds}
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,11 @@ def create_task(
         "inputs": source["checksums"],
     }
     with lock(files.description.parent):
-        if is_current(files.description, identity, {"samples.csv": files.samples, "folds.csv": files.folds}):
+        if is_current(files.description, identity, files.tables):
             return
-        table = read_csv(dataset.parent / "files" / "labels.csv", ("image", "class"))
+        labels = dataset.parent / "files" / "labels.csv"
+        check_files(dataset, source["checksums"], {"files/labels.csv": labels}, "create_dataset")
+        table = read_csv(labels, ("image", "class"))
         samples = split_samples(table["image"], table["class"], record.seed)
         folds = fold_samples(samples, record, "fold", task)
         write_task(task, record, samples, folds, files, identity)
@@ -194,8 +200,9 @@ def derive_task(
         "inputs": source["checksums"],
     }
     with lock(files.description.parent):
-        if is_current(files.description, identity, {"samples.csv": files.samples, "folds.csv": files.folds}):
+        if is_current(files.description, identity, files.tables):
             return
+        check_files(parent.description, source["checksums"], parent.tables, rule_of(parent_record))
         samples, folds = read_samples(parent), read_folds(parent)
         tag = parse_tag(record.tags[-1], task)
         if tag.name == "nested":
@@ -283,14 +290,7 @@ def read_task(files: TaskFiles, record: TaskRecord) -> Task:
         If a file is missing, damaged, or made for another definition.
     """
     description = check_definition(files.description, record, rule_of(record))
-    for path in (files.samples, files.folds):
-        if sha256(path) != description["checksums"][path.name]:
-            raise DataError(
-                path,
-                "other content than task.json vouches for",
-                "the file as written",
-                f"snakemake --forcerun {rule_of(record)} {path}",
-            )
+    check_files(files.description, description["checksums"], files.tables, rule_of(record))
     samples, folds = read_samples(files), read_folds(files)
     index = {name: place for place, name in enumerate(description["classes"])}
     return Task(

@@ -14,13 +14,14 @@ import torch
 from foldwise.artifacts import FORMAT_VERSION, write_csv, write_json
 from foldwise.config.canonical import differences, tensor_folder
 from foldwise.config.jobs import TrainConfig
-from foldwise.config.pipeline import CLASSIFICATION_METRICS, Pipeline
+from foldwise.config.pipeline import CLASSIFICATION_METRICS, Pipeline, TrainerSection
 from foldwise.data.augment import Augment, Normalize, normalization_statistics
 from foldwise.data.batches import Batches, BatchPlan, TrainingPlan
 from foldwise.data.preprocess import TensorFiles
 from foldwise.data.tensors import TensorStore, open_tensors
+from foldwise.errors import ConfigError, DataError, Words
 from foldwise.inference.metrics import finite_or_none
-from foldwise.models.network import build_network, count_parameters
+from foldwise.models.network import Network, build_network, count_parameters
 from foldwise.models.weights import write_weights
 from foldwise.tasks.task import Task, TaskFiles, read_task
 from foldwise.training.callbacks import KeepWeights, ReportEpochs
@@ -77,6 +78,7 @@ def train_fold(
         If data is missing, damaged or made for another definition, or a loss is not finite.
     """
     data = read_task(task, config.task)
+    check_fold(data, fold)
     store = open_tensors(tensors, config.tensors)
     module, keep = fit(config, data, store, fold, report)
     weights = write_weights(files.weights, keep.weights) if files.weights else None
@@ -116,8 +118,10 @@ def fit(
     plan = TrainingPlan(labels["train"], pipeline.sampling, config.seed)
     train = Batches(store.images, rows["train"], labels["train"], plan)
     val = Batches(store.images, rows["val"], labels["val"], BatchPlan(len(rows["val"]), pipeline.sampling.batch_size))
+    check_limits(pipeline.trainer, train=len(train), val=len(val))
     torch.manual_seed(config.seed)
     network = build_network(pipeline.arch, store.images.shape[3], [len(task.classes)])
+    check_size(network, pipeline.arch.name, store.images.shape[1:])
     normalize = Normalize(*normalization_statistics(pipeline.augmentations, store.channel_statistics(rows["train"])))
     augment = Augment(pipeline.augmentations.operations, store.images.shape[1:3], normalize)
     loss = build_loss(pipeline.loss, labels["train"], task.classes)
@@ -128,6 +132,34 @@ def fit(
     trainer = build_trainer(pipeline, [keep, ReportEpochs(report, pipeline.trainer.max_epochs)])
     trainer.fit(module, train, val)
     return module, keep
+
+
+def check_fold(task: Task, fold: int) -> None:
+    """Raise `DataError` if a task has no such fold."""
+    if fold not in task.folds[task.splits == "train"]:
+        raise DataError(f"task {task.name}", f"fold {fold}", f"a fold from 0 to {task.folds.max()}")
+
+
+def check_limits(trainer: TrainerSection, **batches: int) -> None:
+    """Raise `ConfigError` if a share of the batches leaves none."""
+    for split, count in batches.items():
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if isinstance(limit, float) and int(count * limit) < 1:
+            raise ConfigError(
+                f"trainer.limit_{split}_batches", limit, f"a share that leaves one of {count} batches, or a number"
+            )
+
+
+def check_size(network: Network, arch: str, shape: tuple[int, ...]) -> None:
+    """Raise `ConfigError` if images of (height, width, channels) are too small for a network."""
+    height, width, channels = shape
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, channels, height, width))
+    except RuntimeError as error:
+        expected = f"images large enough for {arch}"
+        raise ConfigError("preprocessing.size", Words(f"{height} x {width} pixels"), expected, str(error)) from error
+    network.train()
 
 
 def limit_batches(batches: int, pipeline: Pipeline) -> int:

@@ -22,12 +22,14 @@ class FocalLoss(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss of logits (b, classes) and class indices (b,)."""
+        """Return the mean loss, weighted as in cross-entropy, of logits (b, classes) and class indices (b,)."""
         losses = nn.functional.cross_entropy(
             logits, targets, self.weight, reduction="none", label_smoothing=self.label_smoothing
         )
         right = logits.softmax(dim=1).gather(1, targets[:, None])[:, 0]
-        return ((1 - right) ** self.gamma * losses).mean()
+        wrong = (1 - right).clamp_min(torch.finfo(right.dtype).eps)  # a power below 1 has no slope at 0
+        total = len(targets) if self.weight is None else self.weight[targets].sum()
+        return (wrong**self.gamma * losses).sum() / total
 
 
 def build_loss(loss: Loss, labels: np.ndarray, classes: tuple[str, ...]) -> nn.Module:

@@ -1,0 +1,184 @@
+"""Real data for the engine's tests: the digits, made once, and small sets made to measure."""
+
+import os
+import shutil
+import subprocess
+from types import SimpleNamespace
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything numerical is imported
+
+TINY_ARCH = {
+    "name": "resnet10",
+    "block_inplanes": [4, 4, 8, 8],
+    "conv1_t_size": 3,
+    "conv1_t_stride": 1,
+    "no_max_pool": True,
+}
+TINY_RECIPE = {
+    "arch": TINY_ARCH,
+    "augmentations": {"operations": []},
+    "sampling": {"sample_num": 256},
+    "optimizer": {"name": "adamw", "lr": 0.01},
+    "trainer": {"max_epochs": 2},
+}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount command")
+    result = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
+    if result.returncode:
+        pytest.skip(f"a tmpfs cannot be mounted here: {result.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def read_only_disk(small_disk):
+    """A file system that is mounted read-only; holds the file `old`."""
+    (small_disk / "old").write_text("old")
+    result = mount("-o", "remount,ro", small_disk)
+    if result.returncode:
+        pytest.skip(f"a tmpfs cannot be made read-only here: {result.stderr.strip()}")
+    return small_disk
+
+
+def mount(*arguments):
+    return subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+def make_digits(root, dataset_only=False):
+    """Make the digits below a root with the engine: dataset, task, and tensors of 8 pixels."""
+    from foldwise.config.definition import DatasetRecord, Description, TaskRecord, TensorRecord
+    from foldwise.data.preprocess import TensorFiles, preprocess_dataset
+    from foldwise.tasks.dataset import create_dataset
+    from foldwise.tasks.task import TaskFiles, create_task
+
+    folder = root / "datasets/digits"
+    made = SimpleNamespace(
+        root=root,
+        dataset=folder / "dataset.json",
+        images=folder / "images.csv",
+        labels=folder / "files/labels.csv",
+        task=TaskFiles.of(root / "tasks/digits"),
+        tensors=TensorFiles.of(root / "tensors/digits/default-00000000"),
+        dataset_record=DatasetRecord(dataset="digits"),
+        task_record=TaskRecord(dataset="digits"),
+        tensor_record=TensorRecord(dataset="digits", size=8),
+    )
+    create_dataset(made.dataset_record, Description(licence="CC BY 4.0"), 1, made.dataset, made.images)
+    if not dataset_only:
+        create_task("digits", made.task_record, made.dataset_record, Description(), 1, made.dataset, made.task)
+        preprocess_dataset(made.tensor_record, made.dataset_record, 1, made.dataset, made.images, made.tensors)
+    return made
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The digits with a task and tensors, for tests that change nothing on disk."""
+    return make_digits(tmp_path_factory.mktemp("digits"))
+
+
+@pytest.fixture
+def own_digits(digits, tmp_path):
+    """The same with task and tensors of the test's own, to be damaged."""
+    copy = SimpleNamespace(**vars(digits))
+    copy.task = type(digits.task).of(tmp_path / "tasks/digits")
+    copy.tensors = type(digits.tensors).of(tmp_path / "tensors/digits/default-00000000")
+    shutil.copytree(digits.task.description.parent, copy.task.description.parent)
+    shutil.copytree(digits.tensors.manifest.parent, copy.tensors.manifest.parent)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def digits_task(digits):
+    """The task of the digits as training reads it."""
+    from foldwise.tasks.task import read_task
+
+    return read_task(digits.task, digits.task_record)
+
+
+@pytest.fixture(scope="session")
+def digits_store(digits):
+    """The tensors of the digits as training reads them."""
+    from foldwise.data.tensors import open_tensors
+
+    return open_tensors(digits.tensors, digits.tensor_record)
+
+
+@pytest.fixture
+def make_dataset(tmp_path):
+    """Write a dataset of given images and labels; images are Pillow's or the bytes of a file."""
+    return lambda images, labels=None, name="toy": write_dataset(tmp_path / "datasets" / name, images, labels or {})
+
+
+def write_dataset(folder, images, labels):
+    from foldwise.artifacts import sha256, write_csv, write_json
+    from foldwise.config.canonical import differences
+    from foldwise.config.definition import DatasetRecord
+    from foldwise.tasks.dataset import IMAGE_COLUMNS
+
+    record = DatasetRecord(dataset=folder.name)
+    rows = [write_image(folder, name, image) for name, image in images.items()]
+    dataset, table, labelled = folder / "dataset.json", folder / "images.csv", folder / "files/labels.csv"
+    write_csv(table, IMAGE_COLUMNS, rows)
+    write_csv(labelled, ("image", "class"), labels.items())
+    checksums = {"images.csv": sha256(table), "files/labels.csv": sha256(labelled)}
+    write_json(dataset, {"definition": differences(record), "checksums": checksums})
+    return SimpleNamespace(record=record, dataset=dataset, images=table, labels=labelled)
+
+
+def write_image(folder, name, image):
+    path = folder / "files" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(image, bytes):
+        path.write_bytes(image)
+        return name, f"files/{path.name}", 8, 8, 3
+    image.save(path)
+    return name, f"files/{path.name}", *image.size, len(image.getbands())
+
+
+def overlay(sections):
+    """Overlay sections of a recipe on the tiny one; a section that names its component replaces it."""
+    recipe = {section: dict(keys) for section, keys in TINY_RECIPE.items()}
+    for section, keys in sections.items():
+        recipe[section] = keys if "name" in keys else {**recipe.get(section, {}), **keys}
+    return recipe
+
+
+@pytest.fixture(scope="session")
+def make_pipeline():
+    """Build a recipe of a very small network and two short epochs, with sections of the test's own."""
+    from foldwise.config.pipeline import Pipeline
+
+    return lambda **sections: Pipeline.model_validate(overlay(sections))
+
+
+@pytest.fixture(scope="session")
+def train(digits, make_pipeline):
+    """Train on the digits into a folder; returns the files with the record."""
+    from foldwise.config.jobs import TrainConfig
+    from foldwise.training.fold import ModelFiles, train_fold
+
+    def run(folder, fold=0, seed=42, store=True, data=digits, report=lambda text: None, **sections):
+        config = TrainConfig(
+            seed=seed, pipeline=make_pipeline(**sections), task=data.task_record, tensors=data.tensor_record
+        )
+        weights = folder / "model.safetensors" if store else None
+        files = ModelFiles(folder / "model.json", folder / "metrics.csv", weights)
+        record = train_fold(config, "default", fold, data.task, data.tensors, files, revision=3, report=report)
+        return SimpleNamespace(folder=folder, record=record, files=files, config=config)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(train, tmp_path_factory):
+    """A model of fold 0, for tests that change nothing on disk."""
+    return train(tmp_path_factory.mktemp("model"))

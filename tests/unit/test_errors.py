@@ -1,0 +1,54 @@
+"""Messages that a user can act on."""
+
+from pathlib import Path
+
+import pytest
+
+from foldwise.errors import ConfigError, ConfigErrors, DataError, FoldwiseError, Words, nearest, one_of, shorten
+
+
+def test_a_message_names_place_value_expectation_and_remedy():
+    error = FoldwiseError("optimizer.lr", -1.5, "a number > 0", "Try 5e-4.")
+    assert str(error) == error.message == "optimizer.lr: got -1.5, expected a number > 0. Try 5e-4."
+
+
+def test_without_a_remedy_the_message_ends_with_the_expectation():
+    assert FoldwiseError(Path("a/b.json"), 3, "4").message == "a/b.json: got 3, expected 4."
+
+
+@pytest.mark.parametrize(
+    ("got", "shown"),
+    [("digit", "'digit'"), (Words("a full disk"), "a full disk"), (None, "null"), (True, "true"), (1, "1"), (0.5, "0.5")],
+)
+def test_values_are_shown_as_in_yaml_strings_quoted_and_words_not(got, shown):
+    assert f"got {shown}," in FoldwiseError("key", got, "x").message
+
+
+def test_a_long_value_is_cut_to_a_readable_length():
+    text = shorten("x" * 1000)
+    assert len(text) == 120
+    assert text.endswith("...")
+    assert shorten([1, 2], limit=6) == "[1, 2]"
+
+
+def test_several_mistakes_have_a_line_each():
+    mistakes = [ConfigError("a", 1, "2"), ConfigError("b", 3, "4", "Do that.")]
+    assert ConfigErrors(mistakes).message.splitlines() == ["a: got 1, expected 2.", "b: got 3, expected 4. Do that."]
+    assert str(ConfigErrors(mistakes)) == ConfigErrors(mistakes).message
+
+
+def test_all_errors_are_foldwise_errors_and_config_errors_pass_through_pydantic():
+    assert issubclass(DataError, FoldwiseError)
+    assert issubclass(ConfigError, FoldwiseError)
+    assert issubclass(ConfigError, ValueError)
+
+
+def test_the_nearest_word_is_suggested_and_a_far_one_is_not():
+    assert nearest("resnet81", ["resnet18", "densenet121"]) == "Did you mean 'resnet18'?"
+    assert nearest("zebra", ["resnet18", "densenet121"]) == ""
+
+
+def test_a_long_set_is_cut_and_counted():
+    assert one_of("a") == "a"
+    assert one_of("abc") == "one of a, b, c"
+    assert one_of("abcde", limit=3) == "one of a, b, c and 2 more"

@@ -1,0 +1,201 @@
+"""What every job does around its call into the engine, seen from outside, in processes of their own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from foldwise import __version__, job
+from foldwise.artifacts import FORMAT_VERSION
+
+SCRIPTS = Path(job.__file__).parents[1]
+HEAD = """
+import logging, os, subprocess, sys, time, warnings
+from pathlib import Path
+from foldwise.errors import DataError
+from foldwise.job import Job
+FOLDER = Path(sys.argv[1])
+with Job("train_fold", "small on digits, fold 0", FOLDER / "logs/a/b.log", threads=3) as job:
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a process whose job does the given lines."""
+
+    def run(body):
+        script = tmp_path / "script.py"
+        script.write_text(HEAD + "".join(f"    {line}\n" for line in body.strip().splitlines()))
+        environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+        command = [sys.executable, str(script), str(tmp_path)]
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+
+    return run
+
+
+@pytest.fixture
+def run(start, tmp_path):
+    """Run such a process to its end."""
+
+    def wait(body):
+        process = start(body)
+        out, terminal = process.communicate(timeout=60)
+        log = (tmp_path / "logs/a/b.log").read_text()
+        return SimpleNamespace(status=process.returncode, out=out, terminal=terminal, log=log)
+
+    return wait
+
+
+def test_all_output_lands_in_the_log_and_nowhere_else(run):
+    ended = run("""
+print("printed")
+print("complained", file=sys.stderr)
+os.write(1, b"written\\n")
+subprocess.run(["echo", "echoed"])
+logging.getLogger("engine").info("logged")
+warnings.warn("odd data")
+""")
+    assert ended.status == 0
+    assert (ended.out, ended.terminal) == ("", "")
+    for text in ("printed", "complained", "written", "echoed", "INFO engine: logged", "UserWarning: odd data"):
+        assert text in ended.log
+
+
+def test_a_mistake_of_the_user_is_one_line_and_status_1(run):
+    ended = run('raise DataError("a/b.png", "nothing", "an image", "Put it there.")')
+    assert ended.status == 1
+    assert ended.log == "Error: a/b.png: got 'nothing', expected an image. Put it there.\n"
+    assert (ended.out, ended.terminal) == ("", "")
+
+
+def test_an_unexpected_error_has_its_traceback_in_the_log(run):
+    ended = run('print("before")\n1 / 0')
+    assert ended.status == 1
+    assert ended.log.startswith("before\nTraceback (most recent call last):\n")
+    assert "script.py" in ended.log
+    assert ended.log.endswith("ZeroDivisionError: division by zero\n")
+    assert ended.terminal == ""
+
+
+def test_the_cause_of_an_unexpected_error_is_told_too(run):
+    ended = run('try:\n    {}["missing"]\nexcept KeyError as error:\n    raise RuntimeError("wrong") from error')
+    assert "KeyError: 'missing'" in ended.log
+    assert ended.log.endswith("RuntimeError: wrong\n")
+
+
+def test_want_of_memory_is_one_line(run):
+    ended = run("raise MemoryError")
+    assert ended.status == 1
+    assert ended.log.startswith("Error: small on digits, fold 0: out of memory.")
+    assert "Traceback" not in ended.log
+
+
+def test_a_job_that_is_asked_to_end_tidies_up(start, tmp_path):
+    process = start("""
+from foldwise.artifacts import atomic
+with atomic(FOLDER / "made/file") as temporary:
+    temporary.write_text("half")
+    time.sleep(60)
+""")
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("made/.tmp-*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert (tmp_path / "logs/a/b.log").read_text() == "Stopped: small on digits, fold 0.\n"
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_numerical_libraries_get_the_jobs_threads(run):
+    ended = run(
+        'print({name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")})'
+    )
+    assert ended.log == "{'OMP_NUM_THREADS': '3', 'MKL_NUM_THREADS': '3', 'OPENBLAS_NUM_THREADS': '3'}\n"
+
+
+def test_progress_reaches_the_terminal_only_now_and_then(run):
+    ended = run("""
+job.report("epoch 1")
+job.last_report -= 60
+job.report("epoch 2")
+job.report("epoch 3")
+""")
+    assert ended.terminal == "  small on digits, fold 0: epoch 2\n"
+    assert re.findall(r"INFO train_fold: (epoch \d)", ended.log) == ["epoch 1", "epoch 2", "epoch 3"]
+
+
+def test_a_table_reaches_terminal_and_log(run):
+    ended = run('job.show("mean ± std")')
+    assert ended.terminal == ended.log == "mean ± std\n"
+
+
+def test_a_log_tells_of_the_last_run_alone(run):
+    run('print("first")')
+    assert run('print("second")').log == "second\n"
+
+
+def test_the_record_of_a_run(run, tmp_path):
+    text = json.dumps({"seed": 1, "pipeline": {"optimizer": {"lr": 0.1}}})
+    ended = run(f"""
+import numpy
+time.sleep(0.2)
+job.stamp(FOLDER / "results")
+job.write_run(FOLDER / "results/run.json", {text!r}, FOLDER)
+""")
+    assert ended.status == 0
+    assert (tmp_path / "results/VERSION").read_text().strip() == FORMAT_VERSION
+    record = json.loads((tmp_path / "results/run.json").read_text())
+    assert list(record) == [
+        "format_version", "rule", "started", "finished", "seconds", "cpu_seconds", "peak_memory_mb", "threads", "device",
+        "host", "platform", "python", "versions", "git", "config",
+    ]  # fmt: skip
+    assert record["rule"] == "train_fold"
+    assert record["threads"] == 3
+    assert record["device"] == "cpu"
+    assert record["config"] == json.loads(text)
+    assert record["git"] is None
+    assert record["versions"]["foldwise"] == __version__
+    assert {"torch", "numpy", "lightning", "safetensors"} <= set(record["versions"])
+    assert 0.2 <= record["seconds"] < 60
+    assert 0 < record["cpu_seconds"] < 60
+    assert 10 < record["peak_memory_mb"] < 2000
+    for key in ("started", "finished"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record[key])
+
+
+def git(folder, *arguments):
+    identity = ["-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_the_state_of_the_code_is_its_commit_and_whether_it_was_changed(tmp_path):
+    assert job.git_state(tmp_path) is None
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-q", "-m", "First")
+    state = job.git_state(tmp_path)
+    assert re.fullmatch(r"[0-9a-f]{40}", state["commit"])
+    assert state["clean"] is True
+    (tmp_path / "code.py").write_text("a = 2\n")
+    assert job.git_state(tmp_path) == {"commit": state["commit"], "clean": False}
+
+
+def test_times_are_utc():
+    assert job.timestamp(0) == "1970-01-01T00:00:00Z"
+    assert job.timestamp(1e9) == "2001-09-09T01:46:40Z"
+
+
+def test_starting_a_job_imports_nothing_heavy(run):
+    ended = run('print([name for name in ("torch", "numpy", "pandas", "lightning") if name in sys.modules])')
+    assert ended.log == "[]\n"

@@ -1,0 +1,26 @@
+"""Same inputs, same bytes."""
+
+from workflow.conftest import Project
+
+WHAT = (
+    "data/datasets/**/*",
+    "data/tasks/**/*",
+    "data/tensors/**/*",
+    "results/*/pipelines/*",
+    "results/*/models/**/model.*",
+    "results/*/models/**/metrics.csv",
+    "results/*/logits/**/*",
+    "results/*/scores/**/*",
+    "results/*/tables/*",
+)
+
+
+def test_two_runs_give_the_same_bytes(finished, tmp_path):
+    again = Project(tmp_path / "again")
+    again.configure()
+    result = again.run("test", "predict", "train", "--cores", "1")
+    assert result.status == 0, result.output
+    first, second = finished.contents(*WHAT), again.contents(*WHAT)
+    assert len(first) > 1800
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
