@@ -363,7 +363,10 @@ class TestVersions:
 
 class TestLock:
     def test_a_second_writer_waits_for_the_first(self, tmp_path):
-        path, code = tmp_path / "made/a", "import sys; from foldwise.artifacts import lock\nwith lock(sys.argv[1]): print(1)"
+        path, code = (
+            tmp_path / "made/a",
+            "import sys; from foldwise.artifacts import lock\nwith lock(sys.argv[1]): print(1)",
+        )
         with artifacts.lock(path):
             other = start(code, path)
             with pytest.raises(subprocess.TimeoutExpired):

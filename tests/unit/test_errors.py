@@ -18,7 +18,14 @@ def test_without_a_remedy_the_message_ends_with_the_expectation():
 
 @pytest.mark.parametrize(
     ("got", "shown"),
-    [("digit", "'digit'"), (Words("a full disk"), "a full disk"), (None, "null"), (True, "true"), (1, "1"), (0.5, "0.5")],
+    [
+        ("digit", "'digit'"),
+        (Words("a full disk"), "a full disk"),
+        (None, "null"),
+        (True, "true"),
+        (1, "1"),
+        (0.5, "0.5"),
+    ],
 )
 def test_values_are_shown_as_in_yaml_strings_quoted_and_words_not(got, shown):
     assert f"got {shown}," in FoldwiseError("key", got, "x").message

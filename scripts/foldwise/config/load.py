@@ -47,7 +47,7 @@ def read_yaml_mapping(path: Path) -> Tree:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml_loader())  # noqa: S506
     except (*YAML_ERRORS, OSError) as error:
-        raise ConfigError(path, Words(" ".join(str(error).split())), "a readable YAML file") from error
+        raise ConfigError(path, Words(" ".join(str(error).split())), "a YAML file") from error
     if content is not None and not isinstance(content, dict):
         raise ConfigError(path, content, "a mapping of keys to values")
     return content or {}

@@ -45,7 +45,7 @@ class Config(Section):
     @classmethod
     def _check_directory(cls, value: str) -> str:
         if not value.isprintable() or any(character in value for character in "{}*?\"'"):
-            raise ConfigError("", value, "a path of printable characters without braces, quotes, `*` and `?`")
+            raise ConfigError("", value, "a path without braces, quotes, `*`, `?` and line breaks")
         return value.rstrip("/") or "/"
 
     @model_validator(mode="after")

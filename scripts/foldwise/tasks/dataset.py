@@ -75,7 +75,7 @@ def check_files(description: Path, checksums: dict[str, str], files: dict[str, P
                 path,
                 Words(f"other content than {description.name} vouches for"),
                 "the file as written",
-                f"snakemake --forcerun {rule} {description}",
+                f"--forcerun {rule} {description}",
             )
 
 

@@ -101,7 +101,7 @@ class TestCheckDefinition:
             check_definition(description, TaskRecord(dataset="digits", seed=7), "create_task")
         message = caught.value.message
         assert message.startswith(f"{description}: got data made with n_folds 3, seed 42, expected n_folds 5, seed 7")
-        assert message.endswith(f"snakemake --forcerun create_task {description}")
+        assert message.endswith(f"--forcerun create_task {description}")
 
     def test_a_missing_description_is_named(self, tmp_path):
         with pytest.raises(MissingData, match=r"task\.json: got nothing"):

@@ -30,7 +30,7 @@ def test_the_order_is_a_permutation_that_input_order_does_not_change():
 
 
 def test_the_order_is_the_same_on_every_platform():
-    assert shuffle(["a", "b", "c", "d", "e"], 42, "fold") == ["d", "b", "c", "a", "e"]
+    assert shuffle(["a", "b", "c", "d", "e"], 42, "fold") == ["c", "a", "d", "b", "e"]
 
 
 @pytest.mark.parametrize(("seed", "purpose"), [(43, "test"), (42, "fold")])
