@@ -6,6 +6,7 @@ terminal, and a record of how the job ran.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -24,8 +25,8 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from foldwise import __version__
-from foldwise.artifacts import FORMAT_VERSION, stamp_version, write_json
-from foldwise.errors import FoldwiseError
+from foldwise.artifacts import FORMAT_VERSION, free_space, stamp_version, write_json, writing
+from foldwise.errors import DataError, FoldwiseError, Words
 
 PROGRESS_SECONDS = 5.0
 PACKAGES = (
@@ -67,14 +68,13 @@ class Job:
         for variable in THREAD_VARIABLES:
             os.environ[variable] = str(self.threads)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         sys.stdout.flush()
         sys.stderr.flush()
         self.terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
-        handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        os.close(handle)
+        try:
+            self.redirect()
+        except FoldwiseError as error:
+            raise SystemExit(f"Error: {error.message}") from None
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
         )
@@ -86,21 +86,28 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, FoldwiseError):
-            print(f"Error: {error.message}", file=sys.stderr, flush=True)
-        elif isinstance(error, MemoryError):
-            print(
-                f"Error: {self.title}: out of memory. Give the job more memory or lower the batch size.",
-                file=sys.stderr,
-            )
-        elif isinstance(error, KeyboardInterrupt | Stopped):
-            print(f"Stopped: {self.title}.", file=sys.stderr, flush=True)
-        elif error is not None and not isinstance(error, SystemExit):
-            traceback.print_exception(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if error is not None:
-            raise SystemExit(1)
+        if error is None:
+            return
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            error = DataError(error.filename or self.log, Words("a full disk"), "room for it", free_space(self.log))
+        self.tell(explain(error, self.title))
+        raise SystemExit(1)
+
+    def redirect(self) -> None:
+        """Send all output of the process, that of C libraries too, to the log file."""
+        with writing(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.close(handle)
+
+    def tell(self, text: str) -> None:
+        """Write a last message to the log, or to the terminal if the log cannot be written."""
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            print(text, file=self.terminal, flush=True)
 
     def report(self, text: str) -> None:
         """Write a line of progress to the log, and now and then to the terminal."""
@@ -153,6 +160,19 @@ class Job:
                 "config": json.loads(config),
             },
         )
+
+
+def explain(error: BaseException, title: str) -> str:
+    """Return what a job says about the error that ended it: one line for what a user can act on, else the traceback."""
+    if isinstance(error, FoldwiseError):
+        return f"Error: {error.message}"
+    if isinstance(error, MemoryError):
+        return f"Error: {title}: out of memory. Give the job more memory or lower the batch size."
+    if isinstance(error, KeyboardInterrupt | Stopped):
+        return f"Stopped: {title}."
+    if isinstance(error, SystemExit):
+        return str(error)
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 class Stopped(BaseException):

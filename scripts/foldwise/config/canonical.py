@@ -37,7 +37,7 @@ def differences(section: BaseModel) -> dict[str, Any]:
     tree = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if value == field.get_default(call_default_factory=True):
+        if value == field.default:
             continue
         tree[name] = component(value) if isinstance(value, BaseModel) else dump(value)
     return {**tree, **(section.model_extra or {})}

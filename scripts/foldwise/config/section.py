@@ -57,7 +57,8 @@ def read_scalar(value: Any, annotation: Any) -> Any:
     options = list(options_of(annotation))
     if str in options:
         return None if type(None) in options and value in ("null", "~", "") else value
-    return read_yaml_scalar(value)
+    read = read_yaml_scalar(value)
+    return read_scalar(read, annotation) if isinstance(read, list) else read
 
 
 def read_yaml_scalar(text: str) -> Any:
