@@ -23,6 +23,7 @@ WRITERS = {
     "csv": lambda path: artifacts.write_csv(path, ["x"], [["x" * 1000]] * 1300),
     "npz": lambda path: artifacts.write_npz(path, {"x": BYTES}),
     "npy": lambda path: artifacts.write_npy(path, BYTES),
+    "many": lambda path: artifacts.write_many({path: BYTES.tobytes()}),
 }
 READERS = {
     "json": artifacts.read_json,
@@ -74,11 +75,15 @@ class TestAtomic:
 
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
     def test_an_exception_leaves_the_old_file_and_nothing_else(self, tmp_path, error):
+        def write_half():
+            with artifacts.atomic(path) as temporary:
+                temporary.write_text("half of the n")
+                raise error
+
         path = tmp_path / "file.txt"
         path.write_text("old")
-        with pytest.raises(error), artifacts.atomic(path) as temporary:
-            temporary.write_text("half of the n")
-            raise error
+        with pytest.raises(error):
+            write_half()
         assert path.read_text() == "old"
         assert names(tmp_path) == ["file.txt"]
 
@@ -103,6 +108,27 @@ class TestAtomic:
             second.write_text("second")
         assert path.read_text() == "first"
         assert names(tmp_path) == ["file.txt"]
+
+
+class TestMany:
+    def test_all_files_are_written(self, tmp_path):
+        artifacts.write_many({tmp_path / f"made/{k}": bytes([k]) * k for k in range(5)})
+        assert [(tmp_path / f"made/{k}").read_bytes() for k in range(5)] == [bytes([k]) * k for k in range(5)]
+        assert names(tmp_path / "made") == list("01234")
+
+    def test_files_with_the_same_bytes_are_left_alone(self, tmp_path):
+        artifacts.write_many({tmp_path / "a": b"same", tmp_path / "b": b"old"})
+        date = (tmp_path / "a").stat().st_mtime_ns
+        artifacts.write_many({tmp_path / "a": b"same", tmp_path / "b": b"new"})
+        assert (tmp_path / "a").stat().st_mtime_ns == date
+        assert (tmp_path / "b").read_bytes() == b"new"
+
+    def test_a_failure_replaces_none_of_them(self, small_disk):
+        (small_disk / "a").write_text("old")
+        message = fail(artifacts.write_many, {small_disk / "a": b"new", small_disk / "b": BYTES.tobytes()})
+        assert message.startswith(f"{small_disk / 'b'}: got a full disk")
+        assert (small_disk / "a").read_text() == "old"
+        assert names(small_disk) == ["a"]
 
 
 @every_writer

@@ -156,8 +156,8 @@ job.write_run(FOLDER / "results/run.json", {text!r}, FOLDER)
     assert (tmp_path / "results/VERSION").read_text().strip() == FORMAT_VERSION
     record = json.loads((tmp_path / "results/run.json").read_text())
     assert list(record) == [
-        "format_version", "rule", "started", "finished", "seconds", "cpu_seconds", "peak_memory_mb", "threads", "device",
-        "host", "platform", "python", "versions", "git", "config",
+        "format_version", "rule", "started", "finished", "seconds", "cpu_seconds", "peak_memory_mb", "threads",
+        "device", "host", "platform", "python", "versions", "git", "config",
     ]  # fmt: skip
     assert record["rule"] == "train_fold"
     assert record["threads"] == 3

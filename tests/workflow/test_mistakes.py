@@ -126,7 +126,9 @@ def test_truncated_weights(trained):
     with trained.path(f"{FIRST}/model.safetensors").open("r+b") as handle:
         handle.truncate(10_000)
     result = trained.run("predict", "--forcerun", "predict_fold")
-    check_message(result, f"{FIRST}/model.safetensors: got 10000 bytes with another checksum", "Delete it and run again")
+    check_message(
+        result, f"{FIRST}/model.safetensors: got 10000 bytes with another checksum", "Delete it and run again"
+    )
     trained.path(f"{FIRST}/model.safetensors").unlink()
     assert trained.run("predict").status == 0
 

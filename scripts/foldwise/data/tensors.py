@@ -44,7 +44,7 @@ class TensorStore:
         missing = [name for name in names if name not in self.rows]
         if missing:
             raise DataError(
-                f"task {task.name}", f"image {missing[0]!r}", f"one of the {len(self.rows)} images with tensors"
+                f"task {task.name}", f"image {missing[0]}", f"one of the {len(self.rows)} images with tensors"
             )
         return np.array([self.rows[name] for name in names], dtype=np.int64)
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -85,11 +85,16 @@ def average_precision(log_probabilities: np.ndarray, targets: np.ndarray) -> flo
 def mean_over_classes(score: Metric, log_probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Average a binary score over the classes that have both positive and negative samples.
 
-    Logarithms rank like the probabilities and do not saturate at one.
+    Samples are ranked by log-odds, which rank like the probabilities and do not saturate at one.
     """
     classes = range(log_probabilities.shape[1])
     defined = [k for k in classes if 0 < np.sum(targets == k) < len(targets)]
-    return float(np.mean([score(targets == k, log_probabilities[:, k]) for k in defined])) if defined else float("nan")
+    return float(np.mean([score(targets == k, log_odds(log_probabilities, k)) for k in defined] or [np.nan]))
+
+
+def log_odds(log_probabilities: np.ndarray, k: int) -> np.ndarray:
+    """Return the logarithm of the odds of class k against the rest."""
+    return log_probabilities[:, k] - logsumexp(np.delete(log_probabilities, k, axis=1), axis=1)
 
 
 def log_loss(log_probabilities: np.ndarray, targets: np.ndarray) -> float:

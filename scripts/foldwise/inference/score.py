@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from foldwise.artifacts import FORMAT_VERSION, read_npz, write_json
 from foldwise.config.jobs import ScoreConfig
 from foldwise.errors import DataError, Words
@@ -31,11 +33,14 @@ def score_fold(
     Raises
     ------
     DataError
-        If the target has no labelled test split.
+        If the file is damaged, the target has no labelled test split, or a logit is not finite.
     """
     arrays = read_npz(logits, REMEDY)
     if "test_logits" not in arrays:
         raise DataError(logits, Words("no test split"), "logits of a task with a test split")
+    if not np.isfinite(arrays["test_logits"]).all():
+        remedy = "Lower optimizer.lr or set trainer.gradient_clip_val, and train anew."
+        raise DataError(logits, Words("logits that are not finite"), "finite logits", remedy)
     targets = arrays["test_targets"]
     metrics = classification_metrics(config.metrics.classification, arrays["test_logits"], targets)
     write_json(

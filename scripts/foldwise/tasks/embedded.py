@@ -7,12 +7,13 @@ ids, so splits are stratified by class, not by writer.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from foldwise.artifacts import atomic, write_csv
+from foldwise.artifacts import write_csv, write_many
 
 
 def write_digits(folder: Path) -> list[tuple[str, str, int, int, int]]:
@@ -32,12 +33,14 @@ def write_digits(folder: Path) -> list[tuple[str, str, int, int, int]]:
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    rows = []
-    for number, image in enumerate(images):
-        name = f"{number:04d}"
-        with atomic(folder / "images" / f"{name}.png") as temporary:
-            Image.fromarray(image).save(temporary, format="PNG")
-        rows.append((name, f"files/images/{name}.png", 8, 8, 1))
-    names = [row[0] for row in rows]
+    names = [f"{number:04d}" for number in range(len(images))]
+    write_many({folder / f"images/{name}.png": encode_png(image) for name, image in zip(names, images, strict=True)})
     write_csv(folder / "labels.csv", ("image", "class"), zip(names, map(str, labels), strict=True))
-    return rows
+    return [(name, f"files/images/{name}.png", 8, 8, 1) for name in names]
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Return the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -94,7 +94,7 @@ class FoldModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         """Keep the logits of a batch."""
         pixels, labels = batch
-        self.validation.append((self.network(self.normalize(pixels)).float(), labels))
+        self.validation.append((self.network(self.normalize(pixels)).to(self.dtype), labels))
 
     def on_validation_epoch_end(self) -> None:
         """Add a row to the curves.

@@ -58,9 +58,11 @@ def build_scheduler(
     """
     if isinstance(config, OneCycle):
         peak = [group["lr"] for group in optimizer.param_groups]
-        arguments = {name: getattr(config, name) for name in ("pct_start", "div_factor", "final_div_factor")}
+        arguments = {name: getattr(config, name) for name in ("div_factor", "final_div_factor")}
+        total = steps_per_epoch * epochs
+        start = max(config.pct_start, min(2 / total, 0.99))  # torch divides by zero for a rise of a single step
         return schedules.OneCycleLR(
-            optimizer, peak, total_steps=steps_per_epoch * epochs, cycle_momentum=False, **arguments
+            optimizer, peak, total_steps=total, pct_start=start, cycle_momentum=False, **arguments
         )
     warmup = round(config.warmup_epochs * steps_per_epoch)
     main = main_schedule(config, optimizer, steps_per_epoch, max(1, steps_per_epoch * epochs - warmup))

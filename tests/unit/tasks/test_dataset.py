@@ -117,5 +117,5 @@ def test_a_file_that_a_description_does_not_vouch_for_is_named(tmp_path):
         check_files(tmp_path / "a.json", {"a.csv": "0" * 64}, {"a.csv": path}, "make_it")
     assert caught.value.message == (
         f"{path}: got other content than a.json vouches for, expected the file as written. "
-        f"snakemake --forcerun make_it {tmp_path / 'a.json'}"
+        f"--forcerun make_it {tmp_path / 'a.json'}"
     )

@@ -1,0 +1,146 @@
+"""Batches: which samples, in which order, in which memory format."""
+
+import numpy as np
+import pytest
+import torch
+
+from foldwise.config.pipeline import Sampling
+from foldwise.data.batches import Batches, BatchPlan, TrainingPlan, batch_bounds, draw_balanced
+
+LABELS = np.repeat([0, 1, 2], [80, 15, 5])
+
+
+def sizes(samples, batch_size, drop_last=False):
+    return [stop - start for start, stop in batch_bounds(samples, batch_size, drop_last)]
+
+
+def plan(seed=42, labels=LABELS, **keys):
+    return TrainingPlan(labels, Sampling(**{"batch_size": 16, **keys}), seed)
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("samples", "expected"),
+        [(0, []), (1, [1]), (4, [4]), (5, [5]), (6, [4, 2]), (7, [4, 3]), (8, [4, 4]), (9, [4, 5])],
+    )
+    def test_a_last_batch_of_one_joins_the_one_before(self, samples, expected):
+        assert sizes(samples, 4) == expected
+
+    @pytest.mark.parametrize(("samples", "expected"), [(8, [4, 4]), (9, [4, 4]), (11, [4, 4]), (3, [3]), (5, [4])])
+    def test_an_incomplete_last_batch_is_left_out_if_asked_unless_it_is_the_only_one(self, samples, expected):
+        assert sizes(samples, 4, drop_last=True) == expected
+
+    @pytest.mark.parametrize("samples", range(1, 30))
+    def test_batches_cover_all_samples_in_order(self, samples):
+        bounds = batch_bounds(samples, 4, drop_last=False)
+        assert [place for start, stop in bounds for place in range(start, stop)] == list(range(samples))
+        assert samples == 1 or min(sizes(samples, 4)) > 1
+
+
+class TestEvaluation:
+    def test_samples_come_in_place_in_every_epoch(self):
+        for epoch in (0, 3):
+            batches = list(BatchPlan(10, 4).batches(epoch))
+            assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+    def test_no_samples_are_no_batches(self):
+        assert list(BatchPlan(0, 4).batches(0)) == []
+
+
+class TestTraining:
+    def test_an_epoch_sees_every_sample_once_in_another_order(self):
+        first, second = (np.concatenate(list(plan().batches(epoch))) for epoch in (0, 1))
+        assert sorted(first) == sorted(second) == list(range(100))
+        assert first.tolist() != second.tolist()
+        assert first.tolist() != list(range(100))
+
+    @pytest.mark.parametrize("keys", [{}, {"balanced": True}, {"sample_num": 250}, {"sample_num": 30}])
+    def test_the_order_is_a_function_of_seed_and_epoch_alone(self, keys):
+        one, other = plan(**keys), plan(**keys)
+        later = one.order(5)
+        assert np.array_equal(other.order(0), one.order(0))
+        assert np.array_equal(other.order(5), later)
+        assert not np.array_equal(plan(seed=43, **keys).order(5), later)
+        assert not np.array_equal(one.order(6), later)
+
+    def test_the_order_is_the_same_on_every_platform(self):
+        assert plan(labels=LABELS[:8]).order(0).tolist() == np.random.default_rng([42, 0]).permutation(8).tolist()
+
+    @pytest.mark.parametrize(("sample_num", "most", "least"), [(30, 1, 0), (100, 1, 1), (250, 3, 2)])
+    def test_samples_an_epoch_are_spread_evenly(self, sample_num, most, least):
+        counts = np.bincount(plan(sample_num=sample_num).order(0), minlength=100)
+        assert counts.sum() == sample_num
+        assert (counts.max(), counts.min()) == (most, least)
+
+    @pytest.mark.parametrize(
+        ("keys", "expected"),
+        [({}, 7), ({"drop_last": True}, 6), ({"sample_num": 33}, 2), ({"batch_size": 33}, 3), ({"batch_size": 500}, 1)],
+    )
+    def test_the_number_of_batches_is_known_beforehand(self, keys, expected):
+        made = plan(**keys)
+        assert made.batches_per_epoch == expected == len(list(made.batches(0)))
+
+    def test_the_last_batch_of_one_is_merged(self):
+        assert [len(batch) for batch in plan(batch_size=33).batches(0)] == [33, 33, 34]
+
+
+class TestBalanced:
+    def test_classes_are_drawn_equally_often(self):
+        drawn = LABELS[draw_balanced(LABELS, 30_000, np.random.default_rng(0))]
+        assert np.bincount(drawn) == pytest.approx([10_000] * 3, abs=400)
+
+    def test_samples_of_a_class_are_drawn_equally_often(self):
+        counts = np.bincount(draw_balanced(LABELS, 30_000, np.random.default_rng(0)), minlength=100)
+        assert counts[-5:] == pytest.approx([2000] * 5, abs=200)
+
+    def test_a_class_without_samples_is_no_matter(self):
+        drawn = draw_balanced(np.array([0, 0, 3]), 1000, np.random.default_rng(0))
+        assert set(drawn) == {0, 1, 2}
+
+    def test_without_balancing_frequencies_stay(self):
+        assert np.bincount(LABELS[plan().order(0)]).tolist() == [80, 15, 5]
+        balanced = np.bincount(LABELS[plan(balanced=True, sample_num=3000).order(0)])
+        assert balanced == pytest.approx([1000] * 3, abs=150)
+
+
+class TestBatches:
+    @pytest.fixture
+    def images(self):
+        return np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+
+    def test_images_and_labels_of_a_batch_belong_together(self, images):
+        rows, labels = np.array([7, 3, 19, 3, 0]), np.array([1, 0, 2, 0, 1])
+        batches = list(Batches(images, rows, labels, BatchPlan(5, 3)))
+        assert [len(found) for _, found in batches] == [3, 2]
+        pixels = torch.cat([batch for batch, _ in batches]).permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(pixels, images[rows])
+        assert torch.cat([found for _, found in batches]).tolist() == labels.tolist()
+
+    def test_batches_are_bytes_in_channels_last_order(self, images):
+        pixels, labels = next(iter(Batches(images, np.arange(4), np.zeros(4, np.int64), BatchPlan(4, 4))))
+        assert (pixels.dtype, labels.dtype) == (torch.uint8, torch.int64)
+        assert pixels.shape == (4, 3, 6, 5)
+        assert pixels.is_contiguous(memory_format=torch.channels_last)
+
+    def test_a_batch_is_a_copy_of_the_stored_pixels(self, images):
+        stored = images.copy()
+        pixels, _ = next(iter(Batches(images, np.arange(4), np.zeros(4, np.int64), BatchPlan(4, 4))))
+        pixels.zero_()
+        assert np.array_equal(images, stored)
+
+    def test_the_epoch_chooses_the_order(self, images):
+        labels = np.arange(20)
+        batches = Batches(images, labels, labels, plan(labels=labels, batch_size=7))
+        seen = []
+        for epoch in (0, 1, 0):
+            batches.set_epoch(epoch)
+            seen.append(torch.cat([found for _, found in batches]).tolist())
+        assert seen[0] == seen[2] != seen[1]
+        assert len(batches) == 3
+
+    def test_memory_mapped_digits_arrive_unchanged(self, digits_store, digits_task):
+        places = digits_task.split("val", 1)
+        rows = digits_store.rows_of(digits_task, places)
+        batches = Batches(digits_store.images, rows, digits_task.labels[places], BatchPlan(len(places), 64))
+        pixels = torch.cat([batch for batch, _ in batches]).permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(pixels, digits_store.images[rows])

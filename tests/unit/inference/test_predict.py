@@ -1,0 +1,117 @@
+"""Logits of a trained model: which splits, which samples, in which order, from which network."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from foldwise.artifacts import read_npz
+from foldwise.config.definition import Description, TaskRecord
+from foldwise.config.jobs import PredictConfig
+from foldwise.errors import DataError, MissingData
+from foldwise.inference.predict import predict_fold
+from foldwise.models.network import build_network
+from foldwise.tasks.task import TaskFiles, create_task, read_task
+
+
+@pytest.fixture
+def predict(trained, digits, tmp_path):
+    """Predict with the trained model; returns the arrays."""
+
+    def run(task=digits.task, record=digits.task_record, weights=trained.files.weights, report=lambda text: None):
+        config = PredictConfig(task=record, tensors=digits.tensor_record)
+        logits = tmp_path / "logits.npz"
+        predict_fold(config, trained.files.record, weights, task, digits.tensors, logits, report)
+        return read_npz(logits)
+
+    return run
+
+
+@pytest.fixture
+def other(digits, tmp_path):
+    """Another task on the digits, with other splits."""
+    record = TaskRecord(dataset="digits", seed=7)
+    files = TaskFiles.of(tmp_path / "tasks/other")
+    create_task("other", record, digits.dataset_record, Description(), 1, digits.dataset, files)
+    return files, record
+
+
+def names_of(*splits):
+    return {f"{split}_{kind}" for split in splits for kind in ("logits", "targets", "ids")}
+
+
+def test_on_its_own_task_a_model_predicts_the_held_out_fold_test_and_unlabeled(predict, digits_task):
+    arrays = predict()
+    assert set(arrays) == names_of("val", "test", "unlabeled")
+    for split in ("val", "test", "unlabeled"):
+        places = digits_task.split(split, 0)
+        assert arrays[f"{split}_ids"].tolist() == digits_task.sample_ids[places].tolist()
+        assert arrays[f"{split}_targets"].tolist() == digits_task.labels[places].tolist()
+        assert arrays[f"{split}_logits"].shape == (len(places), 10)
+        assert arrays[f"{split}_logits"].dtype == np.float32
+        assert arrays[f"{split}_targets"].dtype == np.int64
+    assert (arrays["unlabeled_targets"] == -1).all()
+    assert (arrays["test_targets"] >= 0).all()
+
+
+def test_logits_are_those_of_the_stored_network_for_each_sample(predict, trained, digits_store):
+    arrays = predict()
+    network = build_network(trained.config.pipeline.arch, 3, [10])
+    network.load_state_dict(load_file(trained.files.weights))
+    mean, std = (torch.tensor(trained.record["normalization"][key])[:, None, None] for key in ("mean", "std"))
+    for split, place in (("val", 0), ("val", 279), ("test", 100), ("unlabeled", 99)):
+        pixels = torch.tensor(digits_store.images[digits_store.rows[str(arrays[f"{split}_ids"][place])]])
+        image = (pixels.permute(2, 0, 1) / 255 - mean) / std
+        with torch.inference_mode():
+            expected = network.eval()(image[None])[0].numpy()
+        np.testing.assert_allclose(arrays[f"{split}_logits"][place], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_on_another_task_a_model_predicts_test_and_unlabeled_only(predict, other):
+    files, record = other
+    task, arrays = read_task(files, record), predict(files, record)
+    assert set(arrays) == names_of("test", "unlabeled")
+    assert arrays["test_ids"].tolist() == task.sample_ids[task.splits == "test"].tolist()
+    own = predict()
+    shared, left, right = np.intersect1d(arrays["test_ids"], own["test_ids"], return_indices=True)
+    assert 0 < len(shared) < len(own["test_ids"])
+    np.testing.assert_allclose(arrays["test_logits"][left], own["test_logits"][right], rtol=1e-4, atol=1e-4)
+
+
+def test_two_predictions_have_the_same_bytes(predict, tmp_path):
+    predict()
+    first = (tmp_path / "logits.npz").read_bytes()
+    predict()
+    assert (tmp_path / "logits.npz").read_bytes() == first
+
+
+def test_each_split_is_reported_with_its_samples(predict):
+    lines = []
+    predict(report=lines.append)
+    assert lines == ["val: 280 samples", "test: 299 samples", "unlabeled: 100 samples"]
+
+
+def test_a_target_of_other_classes_is_refused_with_both_lists(predict, make_dataset, tmp_path):
+    toy = make_dataset({}, {f"i{number:03d}": "cat" if number % 2 else "dog" for number in range(60)})
+    record, files = TaskRecord(dataset="toy"), TaskFiles.of(tmp_path / "tasks/toy")
+    create_task("toy", record, toy.record, Description(), 1, toy.dataset, files)
+    with pytest.raises(DataError, match=r"model\.json: got .*'9'.*, expected the classes of toy: \['cat', 'dog'\]"):
+        predict(files, record)
+
+
+def test_weights_that_are_missing_or_damaged_are_told_by_name(predict, trained, tmp_path):
+    weights = tmp_path / "model.safetensors"
+    with pytest.raises(MissingData, match=r"model\.safetensors"):
+        predict(weights=weights)
+    raw = bytearray(trained.files.weights.read_bytes())
+    raw[-1] ^= 1
+    weights.write_bytes(raw)
+    with pytest.raises(DataError) as caught:
+        predict(weights=weights)
+    assert caught.value.where == str(weights)
+    assert not (tmp_path / "logits.npz").exists()
+
+
+def test_a_task_of_another_definition_is_refused(predict, other):
+    with pytest.raises(DataError, match=r"task\.json"):
+        predict(other[0])

@@ -1,0 +1,99 @@
+"""Test metrics of logits on disk."""
+
+import numpy as np
+import pytest
+
+from foldwise.artifacts import FORMAT_VERSION, read_json, write_npz
+from foldwise.config.jobs import ScoreConfig
+from foldwise.config.pipeline import CLASSIFICATION_METRICS, Metrics
+from foldwise.errors import DataError, MissingData
+from foldwise.inference.metrics import classification_metrics
+from foldwise.inference.score import score_fold
+
+TARGETS = np.arange(12) % 3
+LOGITS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def score(tmp_path):
+    """Score the logits in a folder; returns what is written."""
+
+    def run(**keys):
+        config = ScoreConfig(metrics=Metrics(**keys))
+        score_fold(config, tmp_path / "logits.npz", tmp_path / "score.json", "default", "digits", 2, "other")
+        return read_json(tmp_path / "score.json")
+
+    return run
+
+
+@pytest.fixture
+def logits(tmp_path):
+    """Logits of validation, whose metrics are no concern here, and of the test split."""
+    path = tmp_path / "logits.npz"
+    val = {"val_logits": -LOGITS[:5], "val_targets": TARGETS[:5]}
+    write_npz(path, {**val, "test_logits": LOGITS, "test_targets": TARGETS})
+    return path
+
+
+def test_a_score_names_its_model_and_holds_the_metrics_of_the_test_split(logits, score):
+    expected = classification_metrics(CLASSIFICATION_METRICS, LOGITS, TARGETS)
+    names = {"pipeline": "default", "task": "digits", "fold": 2, "target": "other", "split": "test", "samples": 12}
+    assert score() == {"format_version": FORMAT_VERSION, **names, "metrics": expected}
+
+
+def test_only_the_configured_metrics_are_written_in_their_order(logits, score):
+    assert list(score(classification=["mcc", "accuracy"])["metrics"]) == ["mcc", "accuracy"]
+
+
+def test_a_metric_that_is_not_defined_is_null(logits, score):
+    write_npz(logits, {"test_logits": LOGITS, "test_targets": np.zeros(12, np.int64)})
+    found = score(classification=["auroc", "log_loss"])["metrics"]
+    assert found["auroc"] is None
+    assert found["log_loss"] > 0
+
+
+def flip(raw, place):
+    return raw[:place] + bytes([raw[place] ^ 16]) + raw[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: b"",
+        lambda raw: b"no archive",
+        lambda raw: raw[:-1],
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: flip(raw, raw.index(TARGETS.tobytes()) + 5),
+        lambda raw: flip(raw, raw.rindex(LOGITS.tobytes()) + 5),
+        lambda raw: flip(raw, raw.rindex(b"test_targets")),
+    ],
+    ids=["empty", "text", "a byte short", "half", "targets", "logits", "name"],
+)
+def test_a_damaged_file_is_one_error_that_names_it_and_says_what_to_do(logits, score, damage):
+    logits.write_bytes(damage(logits.read_bytes()))
+    with pytest.raises(DataError) as caught:
+        score()
+    assert caught.value.where == str(logits)
+    assert "\n" not in str(caught.value)
+    assert "Delete it and run again" in str(caught.value)
+    assert [path.name for path in logits.parent.iterdir()] == [logits.name]
+
+
+def test_missing_logits_are_told(score, tmp_path):
+    with pytest.raises(MissingData, match=r"logits\.npz"):
+        score()
+
+
+def test_a_target_without_test_split_is_told(logits, score):
+    write_npz(logits, {"val_logits": LOGITS, "val_targets": TARGETS})
+    with pytest.raises(DataError, match="no test split") as caught:
+        score()
+    assert caught.value.where == str(logits)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_told(logits, score, value):
+    write_npz(logits, {"test_logits": np.where(LOGITS > 1, value, LOGITS), "test_targets": TARGETS})
+    with pytest.raises(DataError, match="not finite") as caught:
+        score()
+    assert caught.value.where == str(logits)

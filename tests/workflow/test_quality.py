@@ -1,0 +1,17 @@
+"""The shipped configuration learns what it should."""
+
+import csv
+
+from workflow.conftest import Project
+
+
+def test_the_shipped_configuration_classifies_digits(tmp_path):
+    project = Project(tmp_path / "work")
+    project.folder.mkdir()
+    result = project.run("test")
+    assert result.status == 0, result.output
+    assert "Traceback" not in result.output
+    with project.path("results/default/tables/test.csv").open(newline="") as handle:
+        rows = {row["metric"]: row for row in csv.DictReader(handle)}
+    assert float(rows["accuracy"]["mean"]) >= 0.95
+    assert rows["accuracy"]["folds"] == "5"
