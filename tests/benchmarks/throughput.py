@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLASSES = tuple("0123456789")
 FOLDS = 5
 HELD_OUT = 0
-SYNTHETIC_IMAGES = 640
+SYNTHETIC_IMAGES = 320
 DIGITS_SIZE, SYNTHETIC_SIZE = 32, 64
 
 Step = Callable[[torch.Tensor], torch.Tensor]

@@ -47,7 +47,7 @@ def summarise(values: Sequence[float]) -> tuple[float | str, float | str, int]:
     """Return mean, sample standard deviation and number of values; empty where not defined."""
     if not values:
         return "", "", 0
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    spread = statistics.stdev(values) if len(values) > 1 else ""
     return statistics.fmean(values), spread, len(values)
 
 
@@ -58,8 +58,8 @@ def align_table(rows: Sequence[Sequence[Any]]) -> str:
     cells = {(row[0], row[2]): row for row in rows}
 
     def cell(pipeline: str, name: str) -> str:
-        _, _, _, mean, spread, count = cells.get((pipeline, name), ("", "", "", "", "", 0))
-        return f"{mean:.4f} ± {spread:.4f}" if count else "-"
+        *_, mean, spread, count = cells.get((pipeline, name), ("", "", 0))
+        return "-" if not count else f"{mean:.4f}" if spread == "" else f"{mean:.4f} ± {spread:.4f}"
 
     header = ["metric", *pipelines]
     body = [[name, *(cell(pipeline, name) for pipeline in pipelines)] for name in names]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from foldwise.config.definition import TaskDefinition
-from foldwise.config.documents import EXAMPLES, documents, main, out_of_date, top_level
+from foldwise.config.documents import EXAMPLES, main, out_of_date, top_level
 from foldwise.config.load import Library, load_config
 from foldwise.config.modes import Pivot
 from foldwise.config.pipeline import PIPELINE_SECTIONS, kornia_operations
@@ -19,8 +19,10 @@ from foldwise.errors import FoldwiseError
 FOLDER = Path(__file__).parents[3] / "config"
 LIBRARY = Library.read(FOLDER)
 TEXT = (FOLDER / "config.yaml").read_text(encoding="utf-8")
+README = (FOLDER / "README.md").read_text(encoding="utf-8")
 SCHEMA = json.loads((FOLDER / "config.schema.json").read_text(encoding="utf-8"))
 SHIPPED = yaml.safe_load(TEXT)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 QUICK_START = {"arch": "small", "trainer": "short"}
 KEY = re.compile(r"#(| {2})(\w+):")
 
@@ -112,7 +114,7 @@ def test_a_key_alone_uncommented_is_the_default(path):
     assert section in tree
     assert not key or list(tree[section]) == [key]
     assert load_config(tree, LIBRARY) == load_config({}, LIBRARY)
-    jsonschema.validate(tree, SCHEMA)
+    VALIDATOR.validate(tree)
 
 
 def test_all_keys_of_a_section_uncommented_together_are_the_default():
@@ -122,7 +124,7 @@ def test_all_keys_of_a_section_uncommented_together_are_the_default():
         path for path in UNCOMMENTED if path.partition(".")[0] in PIPELINE_SECTIONS and "." in path
     }
     assert load_config(tree, LIBRARY) == load_config({}, LIBRARY)
-    jsonschema.validate(tree, SCHEMA)
+    VALIDATOR.validate(tree)
 
 
 @pytest.mark.parametrize("key", EXAMPLES)
@@ -130,7 +132,7 @@ def test_the_examples_in_the_comments_load(key):
     tree = {key: yaml.safe_load(EXAMPLES[key])}
     assert f"For example {EXAMPLES[key]}." in TEXT
     assert load_config(tree, LIBRARY) != load_config({}, LIBRARY)
-    jsonschema.validate(tree, SCHEMA)
+    VALIDATOR.validate(tree)
 
 
 def test_the_file_fits_the_page_and_points_to_its_schema():
@@ -140,7 +142,7 @@ def test_the_file_fits_the_page_and_points_to_its_schema():
 
 def test_the_schema_is_valid_and_accepts_the_shipped_file():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    jsonschema.validate(SHIPPED, SCHEMA)
+    VALIDATOR.validate(SHIPPED)
 
 
 ACCEPTED = [
@@ -183,14 +185,14 @@ REJECTED = [
 
 @pytest.mark.parametrize("tree", ACCEPTED, ids=json.dumps)
 def test_what_the_schema_accepts_loads(tree):
-    jsonschema.validate(tree, SCHEMA)
+    VALIDATOR.validate(tree)
     load_config(tree, LIBRARY)
 
 
 @pytest.mark.parametrize("tree", REJECTED, ids=json.dumps)
 def test_what_the_schema_rejects_does_not_load(tree):
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(tree, SCHEMA)
+        VALIDATOR.validate(tree)
     with pytest.raises(FoldwiseError):
         load_config(tree, LIBRARY)
 
@@ -198,7 +200,7 @@ def test_what_the_schema_rejects_does_not_load(tree):
 def readme_tables():
     """Return the rows of the option tables by heading: key to cells."""
     tables, heading = {}, ""
-    for line in documents(FOLDER)[FOLDER / "README.md"].splitlines():
+    for line in README.splitlines():
         if line.startswith("#"):
             heading = line.lstrip("# ")
         if line.startswith("| `"):
@@ -234,6 +236,5 @@ def test_the_readme_tells_what_is_accepted_the_default_and_the_use():
 
 
 def test_the_readme_shows_the_presets():
-    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in (FOLDER / "presets").glob("*.yaml"):
-        assert path.read_text(encoding="utf-8").strip() in readme
+        assert path.read_text(encoding="utf-8").strip() in README

@@ -5,17 +5,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foldwise.artifacts import read_npz
+from foldwise.artifacts import read_npz, write_json
 from foldwise.config.definition import Description, TaskRecord
 from foldwise.config.jobs import PredictConfig
+from foldwise.data.tensors import TensorStore
 from foldwise.errors import DataError, MissingData
-from foldwise.inference.predict import predict_fold
+from foldwise.inference.predict import load_network, predict, predict_fold
 from foldwise.models.network import build_network
 from foldwise.tasks.task import TaskFiles, create_task, read_task
 
 
 @pytest.fixture
-def predict(trained, digits, tmp_path):
+def predict_digits(trained, digits, tmp_path):
     """Predict with the trained model; returns the arrays."""
 
     def run(task=digits.task, record=digits.task_record, weights=trained.files.weights, report=lambda text: None):
@@ -40,8 +41,8 @@ def names_of(*splits):
     return {f"{split}_{kind}" for split in splits for kind in ("logits", "targets", "ids")}
 
 
-def test_on_its_own_task_a_model_predicts_the_held_out_fold_test_and_unlabeled(predict, digits_task):
-    arrays = predict()
+def test_on_its_own_task_a_model_predicts_the_held_out_fold_test_and_unlabeled(predict_digits, digits_task):
+    arrays = predict_digits()
     assert set(arrays) == names_of("val", "test", "unlabeled")
     for split in ("val", "test", "unlabeled"):
         places = digits_task.split(split, 0)
@@ -54,8 +55,8 @@ def test_on_its_own_task_a_model_predicts_the_held_out_fold_test_and_unlabeled(p
     assert (arrays["test_targets"] >= 0).all()
 
 
-def test_logits_are_those_of_the_stored_network_for_each_sample(predict, trained, digits_store):
-    arrays = predict()
+def test_logits_are_those_of_the_stored_network_for_each_sample(predict_digits, trained, digits_store):
+    arrays = predict_digits()
     network = build_network(trained.config.pipeline.arch, 3, [10])
     network.load_state_dict(load_file(trained.files.weights))
     mean, std = (torch.tensor(trained.record["normalization"][key])[:, None, None] for key in ("mean", "std"))
@@ -67,51 +68,60 @@ def test_logits_are_those_of_the_stored_network_for_each_sample(predict, trained
         np.testing.assert_allclose(arrays[f"{split}_logits"][place], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_on_another_task_a_model_predicts_test_and_unlabeled_only(predict, other):
+def test_images_are_found_by_name_wherever_they_are_stored(trained, digits_store, digits_task):
+    images, sums = digits_store.images[::-1].copy(), digits_store.channel_sums[::-1]
+    turned = TensorStore(images, sums, {name: 1796 - row for name, row in digits_store.rows.items()})
+    network, normalize = load_network(trained.record, trained.files.weights)
+    places = digits_task.split("test", 0)
+    straight, found = (predict(network, normalize, store, digits_task, places, 64) for store in (digits_store, turned))
+    np.testing.assert_array_equal(found, straight)
+
+
+def test_on_another_task_a_model_predicts_test_and_unlabeled_only(predict_digits, other):
     files, record = other
-    task, arrays = read_task(files, record), predict(files, record)
+    task, arrays = read_task(files, record), predict_digits(files, record)
     assert set(arrays) == names_of("test", "unlabeled")
     assert arrays["test_ids"].tolist() == task.sample_ids[task.splits == "test"].tolist()
-    own = predict()
+    own = predict_digits()
     shared, left, right = np.intersect1d(arrays["test_ids"], own["test_ids"], return_indices=True)
     assert 0 < len(shared) < len(own["test_ids"])
     np.testing.assert_allclose(arrays["test_logits"][left], own["test_logits"][right], rtol=1e-4, atol=1e-4)
 
 
-def test_two_predictions_have_the_same_bytes(predict, tmp_path):
-    predict()
+def test_two_predictions_have_the_same_bytes(predict_digits, tmp_path):
+    predict_digits()
     first = (tmp_path / "logits.npz").read_bytes()
-    predict()
+    predict_digits()
     assert (tmp_path / "logits.npz").read_bytes() == first
 
 
-def test_each_split_is_reported_with_its_samples(predict):
+def test_each_split_is_reported_with_its_samples(predict_digits):
     lines = []
-    predict(report=lines.append)
+    predict_digits(report=lines.append)
     assert lines == ["val: 280 samples", "test: 299 samples", "unlabeled: 100 samples"]
 
 
-def test_a_target_of_other_classes_is_refused_with_both_lists(predict, make_dataset, tmp_path):
+def test_a_target_of_other_classes_is_refused_with_both_lists(predict_digits, make_dataset, tmp_path):
     toy = make_dataset({}, {f"i{number:03d}": "cat" if number % 2 else "dog" for number in range(60)})
     record, files = TaskRecord(dataset="toy"), TaskFiles.of(tmp_path / "tasks/toy")
     create_task("toy", record, toy.record, Description(), 1, toy.dataset, files)
     with pytest.raises(DataError, match=r"model\.json: got .*'9'.*, expected the classes of toy: \['cat', 'dog'\]"):
-        predict(files, record)
+        predict_digits(files, record)
 
 
-def test_weights_that_are_missing_or_damaged_are_told_by_name(predict, trained, tmp_path):
+def test_weights_that_are_missing_or_damaged_are_told_by_name(predict_digits, trained, tmp_path):
     weights = tmp_path / "model.safetensors"
     with pytest.raises(MissingData, match=r"model\.safetensors"):
-        predict(weights=weights)
+        predict_digits(weights=weights)
     raw = bytearray(trained.files.weights.read_bytes())
     raw[-1] ^= 1
     weights.write_bytes(raw)
     with pytest.raises(DataError) as caught:
-        predict(weights=weights)
+        predict_digits(weights=weights)
     assert caught.value.where == str(weights)
     assert not (tmp_path / "logits.npz").exists()
 
 
-def test_a_task_of_another_definition_is_refused(predict, other):
+def test_a_task_of_another_definition_is_refused(predict_digits, other):
     with pytest.raises(DataError, match=r"task\.json"):
-        predict(other[0])
+        predict_digits(other[0])

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from foldwise.artifacts import FORMAT_VERSION, read_csv, read_json, sha256
 from foldwise.config.definition import TaskRecord
@@ -131,6 +132,11 @@ class TestLearning:
         assert curves["train_loss"][-1] < 0.5 * curves["train_loss"][0]
         assert curves["val_loss"][-1] < curves["val_loss"][0]
         assert max(curves["accuracy"]) > 0.7
+
+    def test_batch_statistics_are_learnt_from_every_training_batch(self, trained):
+        weights = load_file(trained.files.weights)
+        counts = {weights[name].item() for name in weights if name.endswith("num_batches_tracked")}
+        assert counts == {4 * (trained.record["epoch"] + 1)}
 
     def test_schedules_count_optimiser_steps(self, train, tmp_path):
         trainer = {"max_epochs": 2, "limit_train_batches": 3, "accumulate_grad_batches": 2}
