@@ -77,3 +77,9 @@ def test_text_is_aligned_with_a_line_a_metric_and_a_column_a_pipeline(tabulate):
         "accuracy  0.6500 ± 0.1323  0.9000 ± 0.1000",
         "f1        -                0.4500 ± 0.0500",
     ]
+
+
+def test_a_single_fold_has_a_mean_and_no_deviation(tabulate):
+    rows, text = tabulate(models({"p": [0.5]}), {"p": ["accuracy"]})
+    assert rows[1][3:] == ["0.5", "", "1"]
+    assert text.splitlines()[-1].split() == ["accuracy", "0.5000"]
