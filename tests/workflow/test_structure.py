@@ -134,7 +134,8 @@ def test_every_dependency_can_be_imported():
 def test_the_tiny_configuration_has_known_keys_only():
     from foldwise.config.load import Library, load_config
 
-    load_config(TINY, Library.read(REPOSITORY / "config"))
+    config = load_config(TINY, Library.read(REPOSITORY / "config"))
+    assert list(config.pipelines) == ["a", "b"]
 
 
 def test_no_file_names_a_path_of_a_machine():

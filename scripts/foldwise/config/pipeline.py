@@ -148,16 +148,37 @@ class Sampling(Section):
 
 
 class Loss(Section):
-    """The training objective."""
+    """Keys common to all training objectives."""
 
-    name: Literal["auto", "cross_entropy", "focal"] = Field(
-        "auto", description="`auto`: cross-entropy for classification. `focal`: Lin et al. 2017, arXiv:1708.02002."
-    )
-    gamma: NonNegative = Field(2.0, description="Focusing parameter of the focal loss.")
     class_weights: Literal["auto"] | list[NonNegative] | None = Field(
         None, description="Weights of the classes; `auto`: inverse to their training frequency, mean 1."
     )
     label_smoothing: Probability = Field(0.0, description="Share of the target spread evenly over the classes.")
+
+    @field_validator("class_weights")
+    @classmethod
+    def _some_weight(cls, weights: Any) -> Any:
+        if isinstance(weights, list) and not any(weights):
+            raise ConfigError("", weights, "a weight above 0 for some class")
+        return weights
+
+
+class CrossEntropy(Loss):
+    """Cross-entropy."""
+
+    name: Literal["auto", "cross_entropy"] = Field(
+        "auto", description="Objective; `auto`: that of the task type, cross-entropy for classification."
+    )
+
+
+class Focal(Loss):
+    """Focal loss (Lin et al. 2017, arXiv:1708.02002)."""
+
+    name: Literal["focal"] = Field("focal", description="Objective.")
+    gamma: NonNegative = Field(2.0, description="How fast samples that are classified well fade.")
+
+
+LossChoice = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
 
 
 class Optimizer(Section):
@@ -304,7 +325,7 @@ class Pipeline(Section):
     preprocessing: Preprocessing = Field(Preprocessing(), description="From images to tensors.")
     augmentations: Augmentations = Field(Augmentations(), description="From tensors to training batches.")
     sampling: Sampling = Field(Sampling(), description="From samples to batches.")
-    loss: Loss = Field(Loss(), description="What is minimised.")
+    loss: LossChoice = Field(CrossEntropy(), description="What is minimised.")
     optimizer: OptimizerChoice = Field(AdamW(), description="How it is minimised.")
     lr_scheduler: SchedulerChoice = Field(Constant(), description="How the learning rate changes.")
     mode: ModeSection = Field(ModeSection(), description="Which epoch is kept.")

@@ -122,12 +122,7 @@ def create_task(
         samples than there are balanced folds.
     """
     source = check_definition(dataset, dataset_record, "create_dataset")
-    identity = {
-        **about.model_dump(),
-        "definition": differences(record),
-        "revision": revision,
-        "inputs": source["checksums"],
-    }
+    identity = identify(record, about, revision, source)
     with lock(files.description.parent):
         if is_current(files.description, identity, files.tables):
             return
@@ -137,6 +132,16 @@ def create_task(
         samples = split_samples(table["image"], table["class"], record.seed)
         folds = fold_samples(samples, record, "fold", task)
         write_task(task, record, samples, folds, files, identity)
+
+
+def identify(record: TaskRecord, about: Description, revision: int, source: dict[str, Any]) -> dict[str, Any]:
+    """Return all that decides the files of a task, given the description of what it is made from."""
+    return {
+        **about.model_dump(),
+        "definition": differences(record),
+        "revision": revision,
+        "inputs": source["checksums"],
+    }
 
 
 def split_samples(images: Sequence[str], labels: Sequence[str], seed: int) -> list[Sample]:
@@ -193,12 +198,7 @@ def derive_task(
     training samples are dealt into folds anew. The unlabeled split stays with the parent.
     """
     source = check_definition(parent.description, parent_record, rule_of(parent_record))
-    identity = {
-        **about.model_dump(),
-        "definition": differences(record),
-        "revision": revision,
-        "inputs": source["checksums"],
-    }
+    identity = identify(record, about, revision, source)
     with lock(files.description.parent):
         if is_current(files.description, identity, files.tables):
             return

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from foldwise.config.pipeline import Loss
+from foldwise.config.pipeline import Focal, Loss
 from foldwise.errors import ConfigError
 
 
@@ -45,7 +45,7 @@ def build_loss(loss: Loss, labels: np.ndarray, classes: tuple[str, ...]) -> nn.M
         Class names.
     """
     weight = class_weights(loss, labels, classes)
-    if loss.name == "focal":
+    if isinstance(loss, Focal):
         return FocalLoss(loss.gamma, weight, loss.label_smoothing)
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=loss.label_smoothing)
 

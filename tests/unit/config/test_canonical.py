@@ -24,7 +24,7 @@ from foldwise.config.pipeline import (
     Augmentations,
     Cosine,
     DenseNet,
-    Loss,
+    Focal,
     Pipeline,
     Preprocessing,
     ResNet,
@@ -74,7 +74,7 @@ def test_the_name_of_a_component_is_kept():
     assert differences(Pipeline(optimizer=SGD())) == {"optimizer": {"name": "sgd"}}
     assert differences(Pipeline(optimizer=AdamW(lr=0.1))) == {"optimizer": {"lr": 0.1, "name": "adamw"}}
     assert differences(Pipeline(arch=DenseNet(name="densenet121"))) == {"arch": {"name": "densenet121"}}
-    assert differences(Pipeline(loss=Loss(gamma=1))) == {"loss": {"gamma": 1.0, "name": "auto"}}
+    assert differences(Pipeline(loss=Focal(gamma=1))) == {"loss": {"gamma": 1.0, "name": "focal"}}
     assert component(Sampling(balanced=True)) == {"balanced": True}
 
 

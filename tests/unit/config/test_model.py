@@ -202,3 +202,13 @@ def test_operations_are_known_by_name():
 def test_metrics_are_not_repeated():
     text = message(metrics={"classification": ["f1", "f1"]})
     assert text == "metrics.classification: got ['f1', 'f1'], expected a list without repetitions."
+
+
+def test_all_class_weights_zero_is_a_mistake():
+    with pytest.raises(FoldwiseError, match=r"loss\.class_weights: got \[0\.0, 0\.0\], expected a weight above 0"):
+        load_config({"loss": {"class_weights": [0.0, 0.0]}}, Library({}, {}))
+
+
+def test_an_argument_of_another_loss_is_a_mistake():
+    with pytest.raises(FoldwiseError, match=r"loss\.gamma: got an unknown key"):
+        load_config({"loss": {"name": "cross_entropy", "gamma": 1.0}}, Library({}, {}))

@@ -182,6 +182,7 @@ def test_the_name_of_a_component_is_looked_up_in_all_and_its_keys_in_its_own():
     text = message({"shape": {"name": "oval", "side": 1.0}})
     assert text == "shape.side: got an unknown key, expected one of name, radius."
     assert message({"shape": {"name": "oval", "radius": "x"}}) == "shape.radius: got 'x', expected a number."
+    assert message({"shape": {"name": "oval", "radius": ".inf"}}) == "shape.radius: got inf, expected a number."
 
 
 def test_an_error_of_ours_from_within_gets_the_whole_path():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foldwise.artifacts import read_npz, write_json
+from foldwise.artifacts import read_npz
 from foldwise.config.definition import Description, TaskRecord
 from foldwise.config.jobs import PredictConfig
 from foldwise.data.tensors import TensorStore

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foldwise.config.pipeline import Loss
+from foldwise.config.pipeline import CrossEntropy, Focal
 from foldwise.errors import ConfigError
 from foldwise.training.losses import build_loss
 
@@ -16,7 +16,8 @@ WEIGHTS = [1.0, 2.0, 0.5]
 
 
 def build(labels=LABELS, **keys):
-    return build_loss(Loss(**keys), labels, CLASSES).double()
+    kind = Focal if keys.get("name") == "focal" else CrossEntropy
+    return build_loss(kind(**keys), labels, CLASSES).double()
 
 
 def right_probabilities():
