@@ -52,9 +52,9 @@ wildcard_constraints:
 
 @cache
 def task_files(task):
-    """Return the files of a task or variant; samples and folds alone decide what is new."""
+    """Return the files of a task or variant."""
     folder = f"{DATA}/tasks/{task}"
-    return {"task": ancient(f"{folder}/task.json"), "samples": f"{folder}/samples.csv", "folds": f"{folder}/folds.csv"}
+    return {"task": f"{folder}/task.json", "samples": f"{folder}/samples.csv", "folds": f"{folder}/folds.csv"}
 
 
 @cache
@@ -168,13 +168,18 @@ def pipeline_config(pipeline):
     return JobConfig(jobs.slice_json(section), plan=CONFIG.pipelines[pipeline].arch.name)
 
 
+def count(number, thing):
+    """Write a number of things."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 @cache
 def train_config(pipeline, task):
     """Return what decides the models of a pipeline on a task."""
     section = jobs.train_config(CONFIG, pipeline, task)
     recipe = section.pipeline
     plan = (
-        f"{recipe.trainer.max_epochs} epochs, lr {recipe.optimizer.lr:g}, batches of {recipe.sampling.batch_size}, "
+        f"{count(recipe.trainer.max_epochs, 'epoch')}, lr {recipe.optimizer.lr:g}, batches of {recipe.sampling.batch_size}, "
         f"seed {section.seed}, pipeline {pipeline}"
     )
     return JobConfig(jobs.slice_json(section), plan=plan, network=recipe.arch.name)

@@ -60,7 +60,9 @@ rule create_task:
 
 rule derive_task:
     input:
-        unpack(lambda wildcards: task_files(wildcards.parent)),
+        task=ancient(f"{DATA}/tasks/{{parent}}/task.json"),
+        samples=f"{DATA}/tasks/{{parent}}/samples.csv",
+        folds=f"{DATA}/tasks/{{parent}}/folds.csv",
     output:
         task=update(f"{DATA}/tasks/{{parent}}+{{tag}}/task.json"),
         samples=update(f"{DATA}/tasks/{{parent}}+{{tag}}/samples.csv"),

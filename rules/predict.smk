@@ -11,8 +11,10 @@ rule predict:
 
 rule predict_fold:
     input:
-        unpack(lambda wildcards: task_files(wildcards.target)),
         unpack(lambda wildcards: tensor_files(wildcards.pipeline, wildcards.target)),
+        task=ancient(f"{DATA}/tasks/{{target}}/task.json"),
+        samples=f"{DATA}/tasks/{{target}}/samples.csv",
+        folds=f"{DATA}/tasks/{{target}}/folds.csv",
         model=f"{PROJECT}/models/{{pipeline}}/{{task}}/fold-{{fold}}/model.json",
         weights=f"{PROJECT}/models/{{pipeline}}/{{task}}/fold-{{fold}}/model.safetensors",
     output:

@@ -33,8 +33,10 @@ rule resolve_pipeline:
 
 rule train_fold:
     input:
-        unpack(lambda wildcards: task_files(wildcards.task)),
         unpack(lambda wildcards: tensor_files(wildcards.pipeline, wildcards.task)),
+        task=ancient(f"{DATA}/tasks/{{task}}/task.json"),
+        samples=f"{DATA}/tasks/{{task}}/samples.csv",
+        folds=f"{DATA}/tasks/{{task}}/folds.csv",
     output:
         **model_outputs(),
     log:

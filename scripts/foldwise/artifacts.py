@@ -295,6 +295,8 @@ def check_root(root: str | Path) -> None:
     """Raise `DataError` if a root of artifacts is no readable folder or is of another format version."""
     root = Path(root)
     if not root.exists():
+        if root.is_symlink():
+            raise DataError(root, Words("a link that leads nowhere"), "a readable folder", "Remove or mend it.")
         return
     if not root.is_dir() or not os.access(root, os.R_OK | os.X_OK):
         found = "a folder that cannot be read" if root.is_dir() else "a file"

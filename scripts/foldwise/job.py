@@ -105,6 +105,7 @@ class Job:
     def tell(self, text: str) -> None:
         """Write a last message to the log, or to the terminal if the log cannot be written."""
         try:
+            sys.stdout.flush()  # what was printed before comes before
             print(text, file=sys.stderr, flush=True)
         except OSError:
             print(text, file=self.terminal, flush=True)

@@ -73,6 +73,13 @@ class TestAtomic:
             assert path.read_text() == "old"
         assert path.read_text() == "new"
 
+    def test_who_has_the_old_file_open_reads_it_to_its_end(self, tmp_path):
+        path = tmp_path / "file.txt"
+        path.write_text("old")
+        with path.open() as reader:
+            artifacts.write_text(path, "new")
+            assert reader.read() == "old"
+
     @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
     def test_an_exception_leaves_the_old_file_and_nothing_else(self, tmp_path, error):
         def write_half():

@@ -34,6 +34,7 @@ def start(tmp_path):
         script = tmp_path / "script.py"
         script.write_text(HEAD + "".join(f"    {line}\n" for line in body.strip().splitlines()))
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+        environment.pop("PYTHONUNBUFFERED", None)
         command = [sys.executable, str(script), str(tmp_path)]
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
@@ -97,6 +98,33 @@ def test_want_of_memory_is_one_line(run):
     assert ended.status == 1
     assert ended.log.startswith("Error: small on digits, fold 0: out of memory.")
     assert "Traceback" not in ended.log
+
+
+def test_a_full_disk_met_anywhere_is_one_line(run, small_disk):
+    ended = run(f'Path("{small_disk}/plain").write_bytes(bytes(2**21))')
+    assert ended.status == 1
+    assert ended.log.startswith("Error: ")
+    assert "got a full disk, expected room for it." in ended.log
+    assert len(ended.log.splitlines()) == 1
+
+
+def test_a_message_reaches_the_terminal_if_the_log_has_no_room(start, small_disk, tmp_path):
+    (tmp_path / "logs").symlink_to(small_disk)
+    process = start("""
+print("x" * 2**21)
+""")
+    _, terminal = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "got a full disk, expected room for it." in terminal
+
+
+def test_a_log_that_cannot_be_made_is_told_on_the_terminal(start, tmp_path):
+    (tmp_path / "logs").write_text("a file")
+    process = start('print("never")')
+    _, terminal = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert terminal.startswith(f"Error: {tmp_path / 'logs/a/b.log'}: got a file where a folder should be")
+    assert "Traceback" not in terminal
 
 
 def test_a_job_that_is_asked_to_end_tidies_up(start, tmp_path):

@@ -86,6 +86,11 @@ def test_data_dir_is_a_file(project):
     check_message(project.run("train"), "data: got a file, expected a readable folder")
 
 
+def test_data_dir_is_a_link_that_leads_nowhere(project):
+    project.path("data").symlink_to("gone")
+    check_message(project.run("train"), "data: got a link that leads nowhere, expected a readable folder")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_data_dir_that_cannot_be_read(project):
     project.path("data").mkdir(mode=0o000)

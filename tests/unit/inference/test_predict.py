@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from foldwise.artifacts import read_npz
+from foldwise.artifacts import read_npz, write_json
 from foldwise.config.definition import Description, TaskRecord
 from foldwise.config.jobs import PredictConfig
 from foldwise.data.tensors import TensorStore
@@ -125,3 +125,19 @@ def test_weights_that_are_missing_or_damaged_are_told_by_name(predict_digits, tr
 def test_a_task_of_another_definition_is_refused(predict_digits, other):
     with pytest.raises(DataError, match=r"task\.json"):
         predict_digits(other[0])
+
+
+@pytest.mark.parametrize("batch_size", [7, 93, 1000])
+def test_the_batch_size_changes_no_decision(predict_digits, trained, digits, tmp_path, batch_size):
+    record = {**trained.record, "recipe": {**trained.record["recipe"], "sampling": {"batch_size": batch_size}}}
+    write_json(tmp_path / "model.json", record)
+    config = PredictConfig(task=digits.task_record, tensors=digits.tensor_record)
+    logits = tmp_path / "other.npz"
+    predict_fold(config, tmp_path / "model.json", trained.files.weights, digits.task, digits.tensors, logits)
+    found = read_npz(logits)
+    for name, expected in predict_digits().items():
+        if name.endswith("_logits"):
+            np.testing.assert_allclose(found[name], expected, rtol=1e-3, atol=1e-4)
+            assert np.array_equal(found[name].argmax(axis=1), expected.argmax(axis=1))
+        else:
+            assert np.array_equal(found[name], expected)
