@@ -286,7 +286,8 @@ class OldOutputs:
                 persistence._write_record(persistence._get_key(file), record)
                 or_stop(artifacts.put_back, [str(file)], PROJECT)
                 artifacts.restore_date(file, status)
-        or_stop(artifacts.release, self.kept, PROJECT)
+        made = [str(file) for job in workflow.dag.jobs for file in job.output if artifacts.status(file) is not None]
+        or_stop(artifacts.release, made, PROJECT)
 
 
 OLD_OUTPUTS = OldOutputs()

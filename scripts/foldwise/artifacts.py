@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import tokenize
 import zipfile
 import zlib
@@ -343,13 +344,21 @@ def restore_date(path: str | Path, found: os.stat_result) -> None:
 
 
 def set_aside(paths: Iterable[str], root: str | Path) -> None:
-    """Keep what is about to be replaced: hard-link the existing files of `paths` below ``root/.aside``."""
+    """Keep what is about to be replaced: link (or copy) the existing files of `paths` below ``root/.aside``."""
     for path, kept in aside(paths, root):
         if path.is_file():
             with writing(kept):
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.unlink(missing_ok=True)
-                os.link(path, kept)
+                link_or_copy(path, kept)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a hard link, or a copy with the same date where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def put_back(paths: Iterable[str], root: str | Path) -> list[Path]:

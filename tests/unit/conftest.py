@@ -34,7 +34,7 @@ def small_disk(tmp_path):
         pytest.skip("there is no mount command")
     result = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", folder)
     if result.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {result.stderr.strip()}")
+        pytest.skip(f"a tmpfs cannot be mounted here: {reason(result)}")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
@@ -45,7 +45,7 @@ def read_only_disk(small_disk):
     (small_disk / "old").write_text("old")
     result = mount("-o", "remount,ro", small_disk)
     if result.returncode:
-        pytest.skip(f"a tmpfs cannot be made read-only here: {result.stderr.strip()}")
+        pytest.skip(f"a tmpfs cannot be made read-only here: {reason(result)}")
     return small_disk
 
 
@@ -53,7 +53,12 @@ def mount(*arguments):
     return subprocess.run(["mount", *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-def make_digits(root, dataset_only=False):
+def reason(result):
+    """Return why a command failed, without the path that it names."""
+    return result.stderr.partition("\n")[0].rpartition(": ")[2]
+
+
+def make_digits(root):
     """Make the digits below a root with the engine: dataset, task, and tensors of 8 pixels."""
     from foldwise.config.definition import DatasetRecord, Description, TaskRecord, TensorRecord
     from foldwise.data.preprocess import TensorFiles, preprocess_dataset
@@ -73,9 +78,8 @@ def make_digits(root, dataset_only=False):
         tensor_record=TensorRecord(dataset="digits", size=8),
     )
     create_dataset(made.dataset_record, Description(licence="CC BY 4.0"), 1, made.dataset, made.images)
-    if not dataset_only:
-        create_task("digits", made.task_record, made.dataset_record, Description(), 1, made.dataset, made.task)
-        preprocess_dataset(made.tensor_record, made.dataset_record, 1, made.dataset, made.images, made.tensors)
+    create_task("digits", made.task_record, made.dataset_record, Description(), 1, made.dataset, made.task)
+    preprocess_dataset(made.tensor_record, made.dataset_record, 1, made.dataset, made.images, made.tensors)
     return made
 
 

@@ -171,9 +171,10 @@ class TestPlacesThatCannotBeWritten:
         assert names(tmp_path) == ["wrong"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write into any folder")
 def test_a_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write into any folder")
     message = fail(artifacts.write_text, tmp_path / "file", "new")
     assert message.startswith(f"{tmp_path / 'file'}: got permission denied")
     assert str(tmp_path) in fail(artifacts.check_writable, tmp_path)

@@ -100,6 +100,20 @@ def test_killed_and_run_again_gives_the_same_bytes(finished, tmp_path, place):
     assert [name for name in first if first[name] != second[name]] == []
 
 
+def test_killed_while_replacing_old_outputs(trained):
+    trained.configure(seed=5)
+    process = trained.start("train", start_new_session=True)
+    wait_for(lambda: any(trained.path("results/default/.aside").rglob("*.json")))
+    time.sleep(5)
+    stop(process, signal.SIGKILL)
+    assert trained.run("--unlock").status == 0
+    assert trained.dry_run("train").jobs["train_fold"] > 0
+    result = trained.run("train")
+    assert result.status == 0, result.output
+    assert [path for path in leftovers(trained) if path.name == ".aside"] == []
+    assert all(trained.json(str(path))["seed"] == 5 for path in trained.path("results").rglob("model.json"))
+
+
 def test_interrupted_by_the_keyboard(project):
     process = project.start("train", "--cores", "1", start_new_session=True)
     wait_for(lambda: any(project.path("results").rglob("train_fold/**/*.log")))

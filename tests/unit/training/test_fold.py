@@ -163,7 +163,10 @@ class TestMistakes:
         [
             ({"trainer": {"limit_train_batches": 0.1}}, r"trainer\.limit_train_batches: got 0\.1, .* 4 batches"),
             ({"trainer": {"limit_val_batches": 0.1}}, r"trainer\.limit_val_batches: got 0\.1, .* 5 batches"),
-            ({"loss": {"class_weights": [1.0, 2.0]}}, r"loss\.class_weights: .*2 weights.* expected 10"),
+            (
+                {"loss": {"name": "auto", "class_weights": [1.0, 2.0]}},
+                r"loss\.class_weights: .*2 weights.* expected 10",
+            ),
             (
                 {"arch": {"name": "densenet121", "init_features": 4, "growth_rate": 2}},
                 r"preprocessing\.size: got 8 x 8 pixels, expected images large enough for densenet121",
