@@ -289,7 +289,7 @@ def check_version(path: str | Path, version: str) -> None:
     """Raise `DataError` if a file is of another format version."""
     if version != FORMAT_VERSION:
         remedy = "Use the release that wrote it, or convert it with one that has a migration for this version."
-        raise DataError(path, f"format version {version}", f"format version {FORMAT_VERSION}", remedy)
+        raise DataError(path, Words(f"format version {version}"), f"format version {FORMAT_VERSION}", remedy)
 
 
 def check_root(root: str | Path) -> None:

@@ -364,7 +364,7 @@ class TestVersions:
         path = tmp_path / "a.json"
         artifacts.write_json(path, {"format_version": "1.0.0"})
         message = fail(artifacts.read_json, path)
-        assert message.startswith(f"{path}: got 'format version 1.0.0', expected format version")
+        assert message.startswith(f"{path}: got format version 1.0.0, expected format version")
         assert artifacts.FORMAT_VERSION in message
 
     def test_a_root_is_stamped_once_and_checked_ever_after(self, tmp_path):

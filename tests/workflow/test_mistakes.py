@@ -140,7 +140,7 @@ def test_truncated_weights(trained):
 
 def test_another_format_version(trained):
     trained.path("data/VERSION").write_text("9.0.0\n")
-    check_message(trained.run("train"), "data/VERSION: got 'format version 9.0.0'")
+    check_message(trained.run("train"), "data/VERSION: got format version 9.0.0")
 
 
 def test_a_file_that_no_rule_makes(project):

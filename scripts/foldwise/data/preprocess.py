@@ -125,7 +125,10 @@ def map_images(files: TensorFiles, manifest: dict[str, Any]) -> np.ndarray:
     images = map_npy(files.images, REMEDY)
     if list(images.shape) != manifest["shape"] or images.dtype != np.uint8:
         raise DataError(
-            files.images, f"{images.dtype} of shape {images.shape}", f"uint8 of shape {manifest['shape']}", REMEDY
+            files.images,
+            Words(f"{images.dtype} of shape {images.shape}"),
+            f"uint8 of shape {manifest['shape']}",
+            REMEDY,
         )
     recorded = manifest["checksums"]["images.npy"]
     rows = recorded["rows"]

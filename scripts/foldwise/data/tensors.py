@@ -9,7 +9,7 @@ import numpy as np
 from foldwise.artifacts import map_npy
 from foldwise.config.definition import TensorRecord
 from foldwise.data.preprocess import REMEDY, TensorFiles, map_images
-from foldwise.errors import DataError
+from foldwise.errors import DataError, Words
 from foldwise.tasks.dataset import check_definition, check_files
 from foldwise.tasks.task import Task
 
@@ -44,7 +44,7 @@ class TensorStore:
         missing = [name for name in names if name not in self.rows]
         if missing:
             raise DataError(
-                f"task {task.name}", f"image {missing[0]}", f"one of the {len(self.rows)} images with tensors"
+                f"task {task.name}", Words(f"image {missing[0]}"), f"one of the {len(self.rows)} images with tensors"
             )
         return np.array([self.rows[name] for name in names], dtype=np.int64)
 

@@ -16,7 +16,7 @@ from foldwise.data.augment import Normalize
 from foldwise.data.batches import Batches, BatchPlan
 from foldwise.data.preprocess import TensorFiles
 from foldwise.data.tensors import TensorStore, open_tensors
-from foldwise.errors import DataError
+from foldwise.errors import DataError, Words
 from foldwise.models.network import Network, build_network
 from foldwise.models.weights import read_weights
 from foldwise.tasks.task import Task, TaskFiles, read_task
@@ -73,7 +73,9 @@ def check_classes(model: dict[str, Any], target: Task, record: Path) -> None:
     """Raise `DataError` unless the target has the classes the model was trained on."""
     if model["classes"] != list(target.classes):
         raise DataError(
-            record, f"a model of classes {model['classes']}", f"the classes of {target.name}: {list(target.classes)}"
+            record,
+            Words(f"a model of classes {model['classes']}"),
+            f"the classes of {target.name}: {list(target.classes)}",
         )
 
 

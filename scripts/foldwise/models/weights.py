@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from foldwise.artifacts import atomic, reading, sha256
-from foldwise.errors import DataError
+from foldwise.errors import DataError, Words
 
 
 def write_weights(path: Path, weights: dict[str, torch.Tensor]) -> dict:
@@ -41,7 +41,10 @@ def read_weights(path: Path, recorded: dict) -> dict[str, torch.Tensor]:
         size = path.stat().st_size
     if size != recorded["bytes"] or sha256(path) != recorded["sha256"]:
         raise DataError(
-            path, f"{size} bytes with another checksum", f"{recorded['bytes']} bytes as recorded in model.json", remedy
+            path,
+            Words(f"{size} bytes with another checksum"),
+            f"{recorded['bytes']} bytes as recorded in model.json",
+            remedy,
         )
     with reading(path, "the weights of a model", remedy):
         return load_file(path)

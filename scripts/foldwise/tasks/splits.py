@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from foldwise.errors import DataError
+from foldwise.errors import DataError, Words
 
 
 def shuffle(ids: Sequence[str], seed: int, purpose: str) -> list[str]:
@@ -82,7 +82,7 @@ def deal_balanced_folds(
         if len(members) < n_folds:
             raise DataError(
                 where,
-                f"class {label!r} with {len(members)} training samples",
+                Words(f"class {label!r} with {len(members)} training samples"),
                 f"at least n_folds = {n_folds} samples of every class",
                 "Lower create.n_folds, or set create.ensure_balancing: false.",
             )

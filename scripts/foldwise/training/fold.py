@@ -137,7 +137,7 @@ def fit(
 def check_fold(task: Task, fold: int) -> None:
     """Raise `DataError` if a task has no such fold."""
     if fold not in task.folds[task.splits == "train"]:
-        raise DataError(f"task {task.name}", f"fold {fold}", f"a fold from 0 to {task.folds.max()}")
+        raise DataError(f"task {task.name}", Words(f"fold {fold}"), f"a fold from 0 to {task.folds.max()}")
 
 
 def check_limits(trainer: TrainerSection, **batches: int) -> None:

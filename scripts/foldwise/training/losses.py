@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foldwise.config.pipeline import Focal, Loss
-from foldwise.errors import ConfigError
+from foldwise.errors import ConfigError, Words
 
 
 class FocalLoss(nn.Module):
@@ -61,7 +61,7 @@ def class_weights(loss: Loss, labels: np.ndarray, classes: tuple[str, ...]) -> t
     if len(loss.class_weights) != len(classes):
         raise ConfigError(
             "loss.class_weights",
-            f"{len(loss.class_weights)} weights",
+            Words(f"{len(loss.class_weights)} weights"),
             f"{len(classes)}, one for each of {', '.join(classes)}",
         )
     return torch.tensor(loss.class_weights, dtype=torch.float32)

@@ -34,7 +34,7 @@ def test_an_image_without_a_tensor_is_named_with_the_task(digits_store, digits_t
     fewer = type(digits_store)(digits_store.images, digits_store.channel_sums, {"0000": 0, "0001": 1})
     with pytest.raises(DataError) as caught:
         fewer.rows_of(digits_task, np.array([0, 7]))
-    expected = "task digits: got 'image 0007', expected one of the 2 images with tensors."
+    expected = "task digits: got image 0007, expected one of the 2 images with tensors."
     assert caught.value.message == expected
 
 
@@ -75,7 +75,7 @@ class TestChecks:
 
     def test_images_of_another_shape_are_told_with_both(self, own_digits):
         np.save(own_digits.tensors.images, np.zeros((2, 8, 8, 3), np.uint8))
-        with pytest.raises(DataError, match=r"got 'uint8 of shape \(2, 8, 8, 3\)', expected uint8 of shape \[1797, 8"):
+        with pytest.raises(DataError, match=r"got uint8 of shape \(2, 8, 8, 3\), expected uint8 of shape \[1797, 8"):
             open_own(own_digits)
 
     def test_a_flipped_bit_in_the_channel_sums_is_noticed(self, own_digits):

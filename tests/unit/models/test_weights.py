@@ -77,7 +77,7 @@ def test_a_truncated_file_is_told_with_both_sizes(weights, path, length):
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(DataError) as caught:
         read_weights(path, recorded)
-    assert caught.value.message.startswith(f"{path}: got '{path.stat().st_size} bytes with another checksum'")
+    assert caught.value.message.startswith(f"{path}: got {path.stat().st_size} bytes with another checksum")
     assert f"expected {recorded['bytes']} bytes as recorded in model.json" in caught.value.message
     assert "the model is trained anew" in caught.value.message
 

@@ -91,7 +91,7 @@ def test_a_class_with_fewer_samples_than_folds_is_named_with_its_size():
     with pytest.raises(DataError) as caught:
         balanced(labels=["rare"] * 3 + ["a"] * 97)
     assert caught.value.message == (
-        "task toy: got \"class 'rare' with 3 training samples\", expected at least n_folds = 4 samples of every class. "
+        "task toy: got class 'rare' with 3 training samples, expected at least n_folds = 4 samples of every class. "
         "Lower create.n_folds, or set create.ensure_balancing: false."
     )
 

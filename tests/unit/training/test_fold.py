@@ -179,7 +179,7 @@ class TestMistakes:
         assert contents(tmp_path) == {}
 
     def test_a_fold_that_is_not_there_is_told(self, train, tmp_path):
-        with pytest.raises(DataError, match=r"task digits: got 'fold 5', expected a fold from 0 to 4"):
+        with pytest.raises(DataError, match=r"task digits: got fold 5, expected a fold from 0 to 4"):
             train(tmp_path, fold=5)
 
     def test_a_task_of_another_definition_is_refused(self, train, tmp_path, own_digits):
