@@ -281,11 +281,15 @@ class OldOutputs:
         """Put back the outputs of jobs that failed; forget the others."""
         persistence = workflow.persistence
         for file in (file for job in workflow.scheduler.failed for file in job.output):
-            record, status = self.kept.get(str(file), (None, None))
-            if record is not None:
+            if str(file) not in self.kept:
+                continue
+            record, status = self.kept[str(file)]
+            if record is None:
+                persistence.cleanup_metadata(file)
+            else:
                 persistence._write_record(persistence._get_key(file), record)
-                or_stop(artifacts.put_back, [str(file)], PROJECT)
-                artifacts.restore_date(file, status)
+            or_stop(artifacts.put_back, [str(file)], PROJECT)
+            artifacts.restore_date(file, status)
         made = [str(file) for job in workflow.dag.jobs for file in job.output if artifacts.status(file) is not None]
         or_stop(artifacts.release, made, PROJECT)
 

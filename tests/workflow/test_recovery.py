@@ -1,6 +1,7 @@
 """Killed or failed anywhere, nothing is lost or wrong."""
 
 import os
+import shutil
 import signal
 import time
 
@@ -64,6 +65,17 @@ def test_a_failed_rerun_puts_old_bytes_and_dates_back(trained):
     after = trained.contents(*MODELS)
     assert sorted(after) == sorted(before)
     assert all(after[name] != before[name] for name in after if name.endswith("model.safetensors"))
+
+
+def test_old_outputs_without_a_record_come_back_too(trained):
+    shutil.rmtree(trained.path(".snakemake"))
+    before = trained.contents(*MODELS)
+    damage(trained.path(TENSORS))
+    result = trained.run("train", "--forcerun", "train_fold", "--keep-going")
+    assert result.status != 0
+    assert trained.contents(*MODELS) == before
+    assert leftovers(trained) == []
+    assert trained.dry_run("train").jobs == {}
 
 
 def test_a_failed_task_puts_the_old_one_back(trained):
