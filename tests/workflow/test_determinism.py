@@ -15,6 +15,13 @@ WHAT = (
 )
 
 
+def check_same_bytes(undisturbed, project):
+    """Check that two projects hold the same artifacts, temporary files of killed jobs aside."""
+    first, second = undisturbed.contents(*WHAT), project.contents(*WHAT)
+    assert sorted(first) == sorted(name for name in second if "/.tmp-" not in name)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
 def test_two_runs_give_the_same_bytes(finished, tmp_path):
     again = Project(tmp_path / "again")
     again.configure()

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from workflow.conftest import Project
-from workflow.test_determinism import WHAT
+from workflow.test_determinism import check_same_bytes
 
 TENSORS = "data/tensors/digits/default-44136fa3/images.npy"
 MODELS = ("results/default/models/**/*",)
@@ -107,9 +107,7 @@ def test_killed_and_run_again_gives_the_same_bytes(finished, tmp_path, place):
     assert project.run("--unlock").status == 0
     result = project.run("train", "predict", "test")
     assert result.status == 0, result.output
-    first, second = finished.contents(*WHAT), project.contents(*WHAT)
-    assert sorted(first) == sorted(name for name in second if "/.tmp-" not in name)
-    assert [name for name in first if first[name] != second[name]] == []
+    check_same_bytes(finished, project)
 
 
 def test_killed_while_replacing_old_outputs(trained):

@@ -2,7 +2,6 @@
 
 import copy
 import string
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,23 +13,7 @@ from foldwise.config.documents import top_level
 from foldwise.config.load import TOP_LEVEL, Library, expand_keys, load_config
 from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline, ResNet
 from foldwise.errors import FoldwiseError
-
-LIBRARY = Library.read(Path(__file__).parents[3] / "config")
-SMALL = {"name": "resnet10", "block_inplanes": [16, 32, 64, 128], "conv1_t_size": 3, "conv1_t_stride": 1}
-
-
-def load(raw=None, **keys):
-    return load_config({**(raw or {}), **keys}, LIBRARY)
-
-
-def recipe(raw=None, pipeline="default", **keys):
-    return load(raw, **keys).pipelines[pipeline]
-
-
-def message(raw=None, **keys):
-    with pytest.raises(FoldwiseError) as caught:
-        load(raw, **keys)
-    return caught.value.message
+from unit.config.loading import SMALL, load, message, recipe
 
 
 def test_nothing_set_is_the_default():

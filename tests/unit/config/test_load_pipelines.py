@@ -1,30 +1,11 @@
 """Presets, and pipelines that inherit the top-level sections."""
 
-from pathlib import Path
-
 import pytest
 
 from foldwise.config.load import Library, load_config
 from foldwise.config.pipeline import SGD, AdamW, Preprocessing, ResNet, TrainerSection
-from foldwise.errors import ConfigError, FoldwiseError
-
-LIBRARY = Library.read(Path(__file__).parents[3] / "config")
-SMALL = {"name": "resnet10", "block_inplanes": [16, 32, 64, 128], "conv1_t_size": 3, "conv1_t_stride": 1}
-
-
-def load(raw=None, **keys):
-    return load_config({**(raw or {}), **keys}, LIBRARY)
-
-
-def recipe(raw=None, pipeline="default", **keys):
-    return load(raw, **keys).pipelines[pipeline]
-
-
-def message(raw=None, **keys):
-    with pytest.raises(FoldwiseError) as caught:
-        load(raw, **keys)
-    return caught.value.message
-
+from foldwise.errors import ConfigError
+from unit.config.loading import LIBRARY, SMALL, load, message, recipe
 
 # Presets
 
