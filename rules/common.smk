@@ -7,10 +7,13 @@ from snakemake.logging import logger
 
 sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
-from foldwise import artifacts
+from foldwise import artifacts, aside
 from foldwise.config import jobs, selection
 from foldwise.config.canonical import JobConfig, tensor_folder, tensor_record
 from foldwise.config.load import Library, load_config
+from foldwise.config.model import definition_of
+from foldwise.config.names import parse_task
+from foldwise.config.sources import must_be_fetched
 from foldwise.errors import FoldwiseError
 
 
@@ -57,16 +60,25 @@ def task_files(task):
     return {"task": f"{folder}/task.json", "samples": f"{folder}/samples.csv", "folds": f"{folder}/folds.csv"}
 
 
+def tensor_folder_of(pipeline, task):
+    """Return the folder of the tensors that a pipeline reads for a task."""
+    folder = tensor_folder(CONFIG.pipelines[pipeline].preprocessing)
+    return f"{DATA}/tensors/{or_stop(jobs.dataset_of, CONFIG, task)}/{folder}"
+
+
 @cache
 def tensor_files(pipeline, task):
-    """Return the tensors that a pipeline reads for a task; the manifest alone decides what is new."""
-    folder = tensor_folder(CONFIG.pipelines[pipeline].preprocessing)
-    folder = f"{DATA}/tensors/{or_stop(jobs.dataset_of, CONFIG, task)}/{folder}"
-    return {
-        "images": ancient(f"{folder}/images.npy"),
+    """Return the tensors that a pipeline reads for a task; manifests alone decide what is new."""
+    folder, base = tensor_folder_of(pipeline, task), parse_task(task, "task").base
+    images = "index.npy" if CONFIG.pipelines[pipeline].preprocessing.storage == "jpeg" else "images.npy"
+    files = {
+        "images": ancient(f"{folder}/{images}"),
         "channel_sums": ancient(f"{folder}/channel_sums.npy"),
         "manifest": f"{folder}/manifest.json",
     }
+    if definition_of(CONFIG, base).type == "segmentation":
+        files |= {"masks": ancient(f"{folder}/{base}.masks.npy"), "mask_manifest": f"{folder}/{base}.masks.json"}
+    return files
 
 
 def model_folder(model):
@@ -78,7 +90,40 @@ def model_folder(model):
 def dataset_files(task):
     """Return the files that describe the dataset of a task."""
     folder = f"{DATA}/datasets/{or_stop(jobs.dataset_of, CONFIG, task)}"
-    return {"dataset": f"{folder}/dataset.json", "images": f"{folder}/images.csv"}
+    return {
+        "dataset": f"{folder}/dataset.json",
+        "images": f"{folder}/images.csv",
+        "annotations": f"{folder}/annotations.csv",
+    }
+
+
+def fetch_inputs(wildcards):
+    """Return the local archive that a dataset is extracted from, if there is one."""
+    record = or_stop(jobs.fetch_record, CONFIG, wildcards.dataset)
+    if not must_be_fetched(record):
+        raise SystemExit(f"Error: source.json: got source {record.source}, expected one that is fetched.")
+    return {"archive": local_source(wildcards.dataset, record.path)} if record.path else {}
+
+
+def source_inputs(wildcards):
+    """Return what a dataset is read from: what was fetched, or the local file that tells about the images."""
+    record = or_stop(jobs.dataset_record, CONFIG, wildcards.dataset)
+    if must_be_fetched(record):
+        return {"source": f"{DATA}/datasets/{wildcards.dataset}/source.json"}
+    if record.path is not None:
+        local_source(wildcards.dataset, record.path)
+    file = jobs.local_file(record)
+    return {"source": local_source(wildcards.dataset, file)} if file else {}
+
+
+def local_source(dataset, path):
+    """Return a path given by the user; stop if it is not there and was not read before."""
+    if not Path(path).exists() and not Path(f"{DATA}/datasets/{dataset}/dataset.json").is_file():
+        raise SystemExit(
+            f"Error: {path}: got nothing, expected the images of dataset {dataset}. "
+            "Set path in its definition; it is relative to the working directory."
+        )
+    return path
 
 
 def collect_create(wildcards):
@@ -99,20 +144,32 @@ def collect_create(wildcards):
 
 
 @cache
+def fetch_config(dataset):
+    """Return what decides which files of a dataset are fetched."""
+    record = or_stop(jobs.fetch_record, CONFIG, dataset)
+    return JobConfig(jobs.slice_json(record), plan=record.source, origin=jobs.dataset_origin(CONFIG, dataset))
+
+
+@cache
 def dataset_config(dataset):
     """Return what identifies a dataset."""
-    record = or_stop(jobs.dataset_record, CONFIG, dataset)
+    section = or_stop(jobs.dataset_config, CONFIG, dataset)
+    record, origin = section.dataset, jobs.dataset_origin(CONFIG, dataset)
+    plan = f"source {record.source}{f', path {record.path}' if record.path else ''}, check {section.check}"
     about = jobs.describe_dataset(CONFIG, dataset)
-    return JobConfig(jobs.slice_json(record), plan=f"source {record.source}", about=about)
+    return JobConfig(jobs.slice_json(section), plan=plan, about=about, origin=origin)
 
 
 @cache
 def task_config(task):
-    """Return the definition of a task or variant, and of what it is made from."""
+    """Return the definition of a task or variant, and of what it is made from; warn if balancing has no effect."""
     section = or_stop(jobs.task_config, CONFIG, task)
-    record = section.task
-    folds = f"{record.n_folds} {'balanced' if record.ensure_balancing else 'plain'} folds, seed {record.seed}"
-    return JobConfig(jobs.slice_json(section), plan=folds, about=jobs.describe_task(CONFIG, task))
+    record, definition = section.task, definition_of(CONFIG, parse_task(task, "task").base)
+    if definition.ensure_balancing and record.type != "classification":
+        warn(f"{task}: ensure_balancing has no effect on task type {record.type}.")
+    kind = "given" if record.given_folds else "balanced" if record.ensure_balancing else "plain"
+    plan = f"{record.type}, {record.n_folds} {kind} folds, seed {record.seed}"
+    return JobConfig(jobs.slice_json(section), plan=plan, about=jobs.describe_task(CONFIG, task))
 
 
 def collect_pp(wildcards):
@@ -134,13 +191,34 @@ def tensor_config(dataset, folder):
     """Return the definition of a dataset's tensors."""
     record = tensor_record(dataset, PREPROCESSINGS[folder])
     section = jobs.TensorConfig(tensors=record, dataset=jobs.dataset_record(CONFIG, dataset))
-    return JobConfig(jobs.slice_json(section), plan=f"size {record.size}")
+    recipe = record.preprocessing
+    steps = ", ".join(step.name for step in recipe.steps)
+    return JobConfig(jobs.slice_json(section), plan=f"size {recipe.size}, {steps}, storage {recipe.storage}")
+
+
+@cache
+def mask_config(task, folder):
+    """Return the definition of a task's masks in one preprocessing."""
+    section = or_stop(jobs.mask_config, CONFIG, task, PREPROCESSINGS[folder])
+    return JobConfig(jobs.slice_json(section), plan=f"size {section.tensors.preprocessing.size}")
+
+
+def folders_with(storage):
+    """Return a pattern of the tensor folders that are stored in one way; one that matches nothing if there is none."""
+    return "|".join(re.escape(name) for name, recipe in PREPROCESSINGS.items() if recipe.storage == storage) or "(?!)"
+
+
+def mask_inputs(wildcards):
+    """Return what the masks of a task are made from."""
+    files, dataset = task_files(wildcards.base), dataset_files(wildcards.base)
+    return {"task": ancient(files["task"]), "samples": files["samples"], **dataset}
 
 
 @cache
 def plan_of(mode):
-    """Return what a mode trains; warn if a nested pivot is nested again."""
+    """Return what a mode trains; stop if a recipe cannot serve the pivot, warn if a nested pivot is nested again."""
     plan = or_stop(selection.train_plan, CONFIG, mode)
+    or_stop(selection.check_recipes, CONFIG, plan, mode)
     if plan.nested and plan.pivot.nested:
         warn(f"pivot {plan.pivot} is nested already: train.nested: true nests it once more.")
     return plan
@@ -249,10 +327,9 @@ def collect_test(wildcards):
 
 
 @cache
-def score_config(pipeline):
-    """Return the metrics of a pipeline."""
-    section = jobs.ScoreConfig(metrics=CONFIG.pipelines[pipeline].metrics)
-    return JobConfig(jobs.slice_json(section), plan=f"pipeline {pipeline}")
+def score_config(pipeline, target):
+    """Return the metrics of a pipeline on a target."""
+    return JobConfig(jobs.slice_json(jobs.score_config(CONFIG, pipeline, target)), plan=f"pipeline {pipeline}")
 
 
 class OldOutputs:
@@ -273,9 +350,9 @@ class OldOutputs:
         persistence = workflow.persistence
         for job in workflow.dag.needrun_jobs():
             for file in job.output:
-                if (status := artifacts.status(file)) is not None:
+                if (status := aside.status(file)) is not None:
                     self.kept[str(file)] = persistence._read_record(persistence._get_key(file)), status
-        or_stop(artifacts.set_aside, self.kept, PROJECT)
+        or_stop(aside.set_aside, self.kept, PROJECT)
 
     def put_back(self, workflow):
         """Put back the outputs of jobs that failed; forget the others."""
@@ -288,10 +365,10 @@ class OldOutputs:
                 persistence.cleanup_metadata(file)
             else:
                 persistence._write_record(persistence._get_key(file), record)
-            or_stop(artifacts.put_back, [str(file)], PROJECT)
-            artifacts.restore_date(file, status)
-        made = [str(file) for job in workflow.dag.jobs for file in job.output if artifacts.status(file) is not None]
-        or_stop(artifacts.release, made, PROJECT)
+            or_stop(aside.put_back, [str(file)], PROJECT)
+            aside.restore_date(file, status)
+        made = [str(file) for job in workflow.dag.jobs for file in job.output if aside.status(file) is not None]
+        or_stop(aside.release, made, PROJECT)
 
 
 OLD_OUTPUTS = OldOutputs()

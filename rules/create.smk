@@ -9,23 +9,51 @@ rule create:
         "Mode create: Datasets and tasks are there."
 
 
+rule fetch_dataset:
+    input:
+        unpack(fetch_inputs),
+    output:
+        source=update(f"{DATA}/datasets/{{dataset}}/source.json"),
+    log:
+        f"{PROJECT}/logs/fetch_dataset/{{dataset}}.log",
+    benchmark:
+        f"{PROJECT}/benchmarks/fetch_dataset/{{dataset}}.tsv"
+    localrule: True
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=1440,
+    params:
+        cfg=lambda wildcards: fetch_config(wildcards.dataset),
+        revision=1,
+    message:
+        "Fetch dataset {wildcards.dataset}: {params.cfg.plan}"
+    script:
+        "../scripts/fetch_dataset.py"
+
+
 rule create_dataset:
+    input:
+        unpack(source_inputs),
     output:
         dataset=update(f"{DATA}/datasets/{{dataset}}/dataset.json"),
         images=update(f"{DATA}/datasets/{{dataset}}/images.csv"),
+        annotations=update(f"{DATA}/datasets/{{dataset}}/annotations.csv"),
     log:
         f"{PROJECT}/logs/create_dataset/{{dataset}}.log",
     benchmark:
         f"{PROJECT}/benchmarks/create_dataset/{{dataset}}.tsv"
     conda:
         CONDA
-    threads: 1
+    threads: 4
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=4000,
+        runtime=480,
     params:
         cfg=lambda wildcards: dataset_config(wildcards.dataset),
-        revision=1,
+        revision=2,
     message:
         "Create dataset {wildcards.dataset}: {params.cfg.plan}"
     script:
@@ -34,7 +62,8 @@ rule create_dataset:
 
 rule create_task:
     input:
-        unpack(lambda wildcards: dataset_files(wildcards.base)),
+        dataset=lambda wildcards: dataset_files(wildcards.base)["dataset"],
+        annotations=lambda wildcards: dataset_files(wildcards.base)["annotations"],
     output:
         task=update(f"{DATA}/tasks/{{base}}/task.json"),
         samples=update(f"{DATA}/tasks/{{base}}/samples.csv"),
@@ -51,7 +80,7 @@ rule create_task:
         runtime=60,
     params:
         cfg=lambda wildcards: task_config(wildcards.base),
-        revision=1,
+        revision=2,
     message:
         "Create task {wildcards.base}: {params.cfg.plan}"
     script:
@@ -79,7 +108,7 @@ rule derive_task:
         runtime=60,
     params:
         cfg=lambda wildcards: task_config(f"{wildcards.parent}+{wildcards.tag}"),
-        revision=1,
+        revision=2,
     message:
         "Derive task {wildcards.parent}+{wildcards.tag} from {wildcards.parent}: {params.cfg.plan}"
     script:

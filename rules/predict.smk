@@ -31,7 +31,7 @@ rule predict_fold:
         runtime=240,
     params:
         cfg=lambda wildcards: predict_config(wildcards.pipeline, wildcards.target),
-        revision=1,
+        revision=2,
     message:
         "Predict {wildcards.target} with the model of {wildcards.task}, fold {wildcards.fold}: {params.cfg.plan}"
     script:

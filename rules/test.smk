@@ -25,8 +25,8 @@ rule score_fold:
         mem_mb=2000,
         runtime=60,
     params:
-        cfg=lambda wildcards: score_config(wildcards.pipeline),
-        revision=1,
+        cfg=lambda wildcards: score_config(wildcards.pipeline, wildcards.target),
+        revision=2,
     message:
         "Score the model of {wildcards.task}, fold {wildcards.fold}, on {wildcards.target}: {params.cfg.plan}"
     script:

@@ -51,7 +51,7 @@ rule train_fold:
         runtime=1440,
     params:
         cfg=lambda wildcards: train_config(wildcards.pipeline, wildcards.task),
-        revision=1,
+        revision=2,
     message:
         "Train {params.cfg.network} on {wildcards.task}, fold {wildcards.fold}: {params.cfg.plan}"
     script:

@@ -1,20 +1,24 @@
-"""Create a dataset: fetch its images and describe them."""
+"""Create a dataset: list its images, open each of them, describe them."""
 
 from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.dataset, snakemake.log[0], snakemake.threads) as job:
-    from foldwise.config.definition import DatasetRecord
-    from foldwise.config.jobs import read_slice
+with Job(snakemake.rule, snakemake.wildcards.dataset, snakemake.log[0]) as job:
+    from foldwise.config.jobs import DatasetConfig, read_slice
     from foldwise.tasks.dataset import create_dataset
+    from foldwise.tasks.descriptions import DatasetFiles
 
-    description = Path(snakemake.output.dataset)
-    job.stamp(description.parents[2])
+    source = snakemake.input.get("source")
+    files = DatasetFiles.of(Path(snakemake.output.dataset).parent)
+    job.stamp(files.description.parents[2])
     create_dataset(
-        record=read_slice(DatasetRecord, snakemake.params.cfg),
+        config=read_slice(DatasetConfig, snakemake.params.cfg),
+        origin=snakemake.params.cfg.origin,
         about=snakemake.params.cfg.about,
         revision=snakemake.params.revision,
-        description=description,
-        images=Path(snakemake.output.images),
+        source=Path(source) if source else None,
+        files=files,
+        threads=snakemake.threads,
+        report=job.report,
     )

@@ -6,6 +6,7 @@ from foldwise.job import Job
 
 with Job(snakemake.rule, snakemake.wildcards.base, snakemake.log[0], snakemake.threads) as job:
     from foldwise.config.jobs import TaskConfig, read_slice
+    from foldwise.tasks.descriptions import DatasetFiles
     from foldwise.tasks.task import TaskFiles, create_task
 
     config = read_slice(TaskConfig, snakemake.params.cfg)
@@ -17,6 +18,7 @@ with Job(snakemake.rule, snakemake.wildcards.base, snakemake.log[0], snakemake.t
         dataset_record=config.dataset,
         about=snakemake.params.cfg.about,
         revision=snakemake.params.revision,
-        dataset=Path(snakemake.input.dataset),
+        dataset=DatasetFiles.of(Path(snakemake.input.dataset).parent),
         files=files,
+        warn=job.warn,
     )

@@ -8,10 +8,12 @@ TITLE = f"{snakemake.wildcards.pipeline} of {snakemake.wildcards.task}, fold {sn
 
 with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
     from foldwise.config.jobs import PredictConfig, read_slice
+    from foldwise.data.masks import MaskFiles
     from foldwise.data.preprocess import TensorFiles
     from foldwise.inference.predict import predict_fold
     from foldwise.tasks.task import TaskFiles
 
+    masks = snakemake.input.get("masks")
     predict_fold(
         config=read_slice(PredictConfig, snakemake.params.cfg),
         record=Path(snakemake.input.model),
@@ -20,4 +22,5 @@ with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
         tensors=TensorFiles.of(Path(snakemake.input.images).parent),
         logits=Path(snakemake.output.logits),
         report=job.report,
+        masks=MaskFiles(Path(masks), Path(snakemake.input.mask_manifest)) if masks else None,
     )

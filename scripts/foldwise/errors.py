@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Words:
@@ -71,6 +71,32 @@ class ConfigErrors(FoldwiseError):
 
 class DataError(FoldwiseError):
     """A file is missing, damaged, or does not agree with the configuration."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong in data: a file, or a row of a table, and why."""
+
+    where: str
+    reason: str
+
+
+class DataProblems(DataError):
+    """Many things that are wrong in data, told together, a line each."""
+
+    def __init__(
+        self, where: str | Path, problems: Sequence[Problem], expected: str, remedy: str = "", limit: int = 100
+    ) -> None:
+        self.problems = list(problems)
+        self.limit = limit
+        count = len(self.problems)
+        super().__init__(where, Words(f"{count} problem{'' if count == 1 else 's'}"), expected, remedy)
+
+    @property
+    def message(self) -> str:
+        """The first line says how many; a line each follows."""
+        lines = [f"  {problem.where}: {problem.reason}" for problem in self.problems[: self.limit]]
+        more = [f"  and {len(self.problems) - self.limit} more"] if len(self.problems) > self.limit else []
+        return "\n".join([super().message, *lines, *more])
 
 
 class MissingData(FoldwiseError):

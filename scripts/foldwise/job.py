@@ -123,6 +123,10 @@ class Job:
         if self.terminal:
             print(text, file=self.terminal, flush=True)
 
+    def warn(self, text: str) -> None:
+        """Write a warning to the terminal and to the log."""
+        self.show(f"Warning: {text}")
+
     def stamp(self, root: str | Path) -> None:
         """Write the format version into a root of artifacts that has none."""
         stamp_version(root)

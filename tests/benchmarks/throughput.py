@@ -80,7 +80,7 @@ class Case:
         for start in range(0, len(places), self.batch_size):
             chosen = places[start : start + self.batch_size]
             pixels = torch.from_numpy(self.store.images[chosen]).permute(0, 3, 1, 2)
-            yield pixels, torch.from_numpy(self.task.labels[chosen])
+            yield pixels, torch.from_numpy(self.task.targets[chosen])
 
 
 def main() -> None:
@@ -157,12 +157,13 @@ def store_data(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[Task
     sums = np.stack([pixels.sum(axis=(1, 2)), (pixels**2).sum(axis=(1, 2))], axis=1)
     task = Task(
         name="digits",
+        type="classification",
         dataset="digits",
         classes=CLASSES,
         sample_ids=names,
         images=names,
         splits=np.full(len(names), "train"),
-        labels=labels.astype(np.int64),
+        targets=labels.astype(np.int64),
         folds=np.arange(len(names)) % FOLDS,
     )
     return task, TensorStore(mapped, sums, {name: row for row, name in enumerate(names.tolist())})
@@ -198,7 +199,7 @@ def time_epochs(train: Callable[[], Any], steps: int) -> float:
 
 def measure_prediction(case: Case, options: argparse.Namespace) -> list[str]:
     """Predict in turns; return a row of the table."""
-    network, places = case.network().eval(), np.arange(len(case.task.labels))
+    network, places = case.network().eval(), np.arange(len(case.task.targets))
     normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
 
     def engine() -> float:

@@ -58,28 +58,31 @@ def reason(result):
     return result.stderr.partition("\n")[0].rpartition(": ")[2]
 
 
-def make_digits(root):
-    """Make the digits below a root with the engine: dataset, task, and tensors of 8 pixels."""
-    from foldwise.config.definition import DatasetRecord, Description, TaskRecord, TensorRecord
+def make_digits(root, name="digits", kind="classification", **labels):
+    """Make an embedded set below a root with the engine: dataset, task, and tensors of 8 pixels."""
+    from foldwise.config.definition import DatasetRecord, Description, TaskRecord
+    from foldwise.config.jobs import DatasetConfig, Origin
+    from foldwise.config.preprocessing import Preprocessing, TensorRecord
     from foldwise.data.preprocess import TensorFiles, preprocess_dataset
     from foldwise.tasks.dataset import create_dataset
+    from foldwise.tasks.descriptions import DatasetFiles
     from foldwise.tasks.task import TaskFiles, create_task
 
-    folder = root / "datasets/digits"
+    dataset = DatasetFiles.of(root / "datasets" / name)
     made = SimpleNamespace(
         root=root,
-        dataset=folder / "dataset.json",
-        images=folder / "images.csv",
-        labels=folder / "files/labels.csv",
-        task=TaskFiles.of(root / "tasks/digits"),
-        tensors=TensorFiles.of(root / "tensors/digits/default-00000000"),
-        dataset_record=DatasetRecord(dataset="digits"),
-        task_record=TaskRecord(dataset="digits"),
-        tensor_record=TensorRecord(dataset="digits", size=8),
+        dataset=dataset,
+        images=dataset.images,
+        task=TaskFiles.of(root / "tasks" / name),
+        tensors=TensorFiles.of(root / "tensors" / name / "default-00000000"),
+        dataset_record=DatasetRecord(dataset=name),
+        task_record=TaskRecord(dataset=name, type=kind, **labels),
+        tensor_record=TensorRecord(dataset=name, preprocessing=Preprocessing(size=8)),
     )
-    create_dataset(made.dataset_record, Description(licence="CC BY 4.0"), 1, made.dataset, made.images)
-    create_task("digits", made.task_record, made.dataset_record, Description(), 1, made.dataset, made.task)
-    preprocess_dataset(made.tensor_record, made.dataset_record, 1, made.dataset, made.images, made.tensors)
+    config, about = DatasetConfig(dataset=made.dataset_record), Description(licence="CC BY 4.0")
+    create_dataset(config, Origin([], [], "stop"), about, 1, None, dataset)
+    create_task(name, made.task_record, made.dataset_record, Description(), 1, dataset, made.task)
+    preprocess_dataset(made.tensor_record, made.dataset_record, 1, dataset.description, dataset.images, made.tensors)
     return made
 
 
@@ -126,16 +129,15 @@ def write_dataset(folder, images, labels):
     from foldwise.artifacts import sha256, write_csv, write_json
     from foldwise.config.canonical import differences
     from foldwise.config.definition import DatasetRecord
-    from foldwise.tasks.dataset import IMAGE_COLUMNS
+    from foldwise.tasks.descriptions import IMAGE_COLUMNS, DatasetFiles
 
-    record = DatasetRecord(dataset=folder.name)
-    rows = [write_image(folder, name, image) for name, image in images.items()]
-    dataset, table, labelled = folder / "dataset.json", folder / "images.csv", folder / "files/labels.csv"
-    write_csv(table, IMAGE_COLUMNS, rows)
-    write_csv(labelled, ("image", "class"), labels.items())
-    checksums = {"images.csv": sha256(table), "files/labels.csv": sha256(labelled)}
-    write_json(dataset, {"definition": differences(record), "checksums": checksums})
-    return SimpleNamespace(record=record, dataset=dataset, images=table, labels=labelled)
+    record, files = DatasetRecord(dataset=folder.name), DatasetFiles.of(folder)
+    write_csv(files.images, IMAGE_COLUMNS, [write_image(folder, name, image) for name, image in images.items()])
+    write_csv(files.annotations, ("image", "class"), labels.items())
+    checksums = {name: sha256(path) for name, path in files.tables.items()}
+    found = {"class_names": [], "mask_values": [], "duplicates": [], "skipped": []}
+    write_json(files.description, {"definition": differences(record), "checksums": checksums, **found})
+    return SimpleNamespace(record=record, files=files, dataset=files.description, images=files.images)
 
 
 def write_image(folder, name, image):

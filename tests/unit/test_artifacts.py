@@ -224,6 +224,14 @@ class TestReading:
         assert reason in message
         assert "columns a, b" in message
 
+    def test_a_header_that_cannot_be_read_is_named(self, tmp_path):
+        path = tmp_path / "a.csv"
+        with pytest.raises(MissingData, match="got nothing, expected a CSV file"):
+            artifacts.read_header(path)
+        path.write_bytes(b"a,\xff\n1,2\n")
+        assert fail(artifacts.read_header, path).startswith(f"{path}: got a file that cannot be read")
+        assert fail(artifacts.read_header, tmp_path).startswith(f"{tmp_path}: got a file that cannot be read")
+
     def test_the_remedy_is_the_readers_own(self, tmp_path):
         assert fail(artifacts.read_npz, tmp_path / "a.npz", "Predict again.").endswith(" Predict again.")
 
@@ -295,6 +303,13 @@ class TestFormats:
         artifacts.write_csv(tmp_path / "a.csv", ["x"], [])
         assert (tmp_path / "a.csv").read_text() == "x\n"
         assert artifacts.read_csv(tmp_path / "a.csv", ["x"]) == {"x": []}
+
+    def test_the_header_of_a_table_has_the_names_of_its_columns(self, tmp_path):
+        path = tmp_path / "a.csv"
+        artifacts.write_csv(path, ["x", 'a "b", c', "ä"], [(1, 2, 3)])
+        assert artifacts.read_header(path) == ["x", 'a "b", c', "ä"]
+        path.write_bytes(b"")
+        assert artifacts.read_header(path) == []
 
     def test_yaml_keeps_the_order_of_keys(self, tmp_path):
         artifacts.write_yaml(tmp_path / "a.yaml", {"b": {"y": 1, "x": [True, None]}, "a": "ä"})
@@ -423,79 +438,17 @@ class TestLock:
             pass
 
 
-class TestAside:
-    @pytest.fixture
-    def output(self, tmp_path):
-        path = tmp_path / "models/fold-0/model.json"
-        artifacts.write_text(path, "old")
-        os.utime(path, (1000, 1000))
-        artifacts.set_aside([str(path)], tmp_path)
-        return path
+class TestLinks:
+    def test_a_link_is_made_where_it_can_be(self, tmp_path):
+        source, target = tmp_path / "a", tmp_path / "b"
+        source.write_text("old")
+        artifacts.link_or_copy(source, target)
+        assert source.samefile(target)
 
-    def test_a_lost_file_is_put_back_with_its_date(self, tmp_path, output):
-        output.unlink()
-        output.parent.rmdir()
-        assert artifacts.put_back([str(output)], tmp_path) == [output]
-        assert output.read_text() == "old"
-        assert output.stat().st_mtime == 1000
-        artifacts.release([str(output)], tmp_path)
-        assert names(tmp_path) == ["models"]
-
-    def test_a_new_file_stays(self, tmp_path, output):
-        artifacts.write_text(output, "new")
-        assert artifacts.put_back([str(output)], tmp_path) == []
-        assert output.read_text() == "new"
-
-    def test_the_file_itself_stays_where_it_is(self, tmp_path, output):
-        assert output.read_text() == "old"
-        artifacts.release([str(output)], tmp_path)
-        assert output.read_text() == "old"
-        assert names(tmp_path) == ["models"]
-        assert artifacts.put_back([str(output)], tmp_path) == []
-
-    def test_release_leaves_what_others_set_aside(self, tmp_path, output):
-        other = output.with_name("metrics.csv")
-        artifacts.write_text(other, "old")
-        artifacts.set_aside([str(other)], tmp_path)
-        artifacts.release([str(output)], tmp_path)
-        other.unlink()
-        assert artifacts.put_back([str(output), str(other)], tmp_path) == [other]
-
-    def test_a_later_state_replaces_an_earlier_one(self, tmp_path, output):
-        artifacts.write_text(output, "newer")
-        artifacts.set_aside([str(output)], tmp_path)
-        output.unlink()
-        artifacts.put_back([str(output)], tmp_path)
-        assert output.read_text() == "newer"
-
-    def test_what_was_set_aside_by_a_killed_run_is_kept(self, tmp_path, output):
-        output.unlink()
-        artifacts.set_aside([str(output)], tmp_path)
-        assert artifacts.put_back([str(output)], tmp_path) == [output]
-
-    def test_files_outside_the_root_and_missing_files_are_left_alone(self, tmp_path):
-        (tmp_path / "data").mkdir()
-        (tmp_path / "data/x").write_text("old")
-        paths = [str(tmp_path / "data/x"), str(tmp_path / "results/none")]
-        artifacts.set_aside(paths, tmp_path / "results")
-        assert artifacts.put_back(paths, tmp_path / "results") == []
-        artifacts.release(paths, tmp_path / "results")
-        assert names(tmp_path) == ["data"]
-
-    def test_a_disk_that_cannot_be_written_is_named(self, read_only_disk):
-        message = fail(artifacts.set_aside, [str(read_only_disk / "old")], read_only_disk)
-        assert message.startswith(f"{read_only_disk / '.aside/old'}: got read-only file system")
-
-
-def test_the_date_of_a_file_is_given_back(tmp_path):
-    path = tmp_path / "file"
-    assert artifacts.status(path) is None
-    path.write_text("old")
-    os.utime(path, ns=(5, 123456789123456789))
-    before = artifacts.status(path)
-    path.write_text("new")
-    artifacts.restore_date(path, before)
-    assert path.stat().st_mtime_ns == 123456789123456789
-    path.unlink()
-    artifacts.restore_date(path, before)
-    assert not path.exists()
+    def test_a_copy_with_the_same_date_is_made_on_another_disk(self, tmp_path, small_disk):
+        source, target = tmp_path / "a", small_disk / "b"
+        source.write_text("old")
+        os.utime(source, (1000, 1000))
+        artifacts.link_or_copy(source, target)
+        assert (target.read_text(), target.stat().st_mtime) == ("old", 1000)
+        assert not source.samefile(target)

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from foldwise.errors import ConfigError, ConfigErrors, DataError, FoldwiseError, Words, nearest, one_of, shorten
+from foldwise.errors import (
+    ConfigError,
+    ConfigErrors,
+    DataError,
+    DataProblems,
+    FoldwiseError,
+    Problem,
+    Words,
+    nearest,
+    one_of,
+    shorten,
+)
 
 
 def test_a_message_names_place_value_expectation_and_remedy():
@@ -42,6 +53,33 @@ def test_several_mistakes_have_a_line_each():
     mistakes = [ConfigError("a", 1, "2"), ConfigError("b", 3, "4", "Do that.")]
     assert ConfigErrors(mistakes).message.splitlines() == ["a: got 1, expected 2.", "b: got 3, expected 4. Do that."]
     assert str(ConfigErrors(mistakes)) == ConfigErrors(mistakes).message
+
+
+def test_problems_in_data_have_a_line_each_below_one_that_counts_them():
+    problems = [Problem("a.png", "cut off"), Problem("b.png", "empty")]
+    error = DataProblems(Path("data/birds"), problems, "images that open", "Get them anew.")
+    assert error.message == str(error)
+    assert error.message.splitlines() == [
+        "data/birds: got 2 problems, expected images that open. Get them anew.",
+        "  a.png: cut off",
+        "  b.png: empty",
+    ]
+    assert error.problems == problems
+    assert isinstance(error, DataError)
+    first, second = DataProblems("x", problems[:1], "y").message.splitlines()
+    assert (first, second) == ("x: got 1 problem, expected y.", "  a.png: cut off")
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "lines", "last"),
+    [(100, 100, 101, "  99: bad"), (101, 100, 102, "  and 1 more"), (7, 3, 5, "  and 4 more")],
+)
+def test_of_many_problems_the_first_are_shown_and_the_others_counted(count, limit, lines, last):
+    problems = [Problem(str(number), "bad") for number in range(count)]
+    shown = DataProblems("x", problems, "y", limit=limit).message.splitlines()
+    assert shown[0] == f"x: got {count} problems, expected y."
+    assert len(shown) == lines
+    assert shown[-1] == last
 
 
 def test_all_errors_are_foldwise_errors_and_config_errors_pass_through_pydantic():

@@ -12,7 +12,10 @@ from workflow.conftest import REPOSITORY, TINY, environment
 
 MODES = ("create", "pp", "train", "predict", "test")
 ENGINE = REPOSITORY / "scripts/foldwise"
-LAYERS = ("errors", "artifacts", "config", "job", "tasks", "data", "models", "inference", "training", "report")
+LAYERS = (
+    "errors", "artifacts", "aside", "npz", "config", "job", "tasks", "data", "models", "inference", "training",
+    "report",
+)  # fmt: skip
 RULES = {
     match[1]: match[2]
     for path in sorted((REPOSITORY / "rules").glob("*.smk"))

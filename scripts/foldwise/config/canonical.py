@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from foldwise.config.definition import TensorRecord
-from foldwise.config.pipeline import Preprocessing
+from foldwise.config.preprocessing import Preprocessing, TensorRecord
+from foldwise.config.section import IN_ORDER, tag_words
 
 
 class JobConfig(str):
@@ -39,13 +39,15 @@ def differences(section: BaseModel) -> dict[str, Any]:
         value = getattr(section, name)
         if value == field.default:
             continue
-        tree[name] = component(value) if isinstance(value, BaseModel) else dump(value)
+        if isinstance(value, dict) and IN_ORDER in field.metadata:
+            value = list(map(list, value.items()))
+        tree[name] = dump(value)
     return {**tree, **(section.model_extra or {})}
 
 
 def component(section: BaseModel) -> dict[str, Any]:
-    """Return the differences of a section, with its `name` if it has one."""
-    if "name" in type(section).model_fields:
+    """Return the differences of a section, with its `name` if that chose the section."""
+    if tag_words(type(section)):
         return {**differences(section), "name": getattr(section, "name")}  # noqa: B009
     return differences(section)
 
@@ -68,7 +70,7 @@ def digest(tree: Any, length: int = 64) -> str:
 
 def tensor_record(dataset: str, preprocessing: Preprocessing) -> TensorRecord:
     """Return the definition of a dataset's tensors."""
-    return TensorRecord(dataset=dataset, size=preprocessing.size)
+    return TensorRecord(dataset=dataset, preprocessing=preprocessing.model_copy(update={"id": "default"}))
 
 
 def tensor_folder(preprocessing: Preprocessing) -> str:

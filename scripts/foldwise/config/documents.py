@@ -9,22 +9,29 @@ import argparse
 import inspect
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
-from foldwise.config.definition import TaskDefinition
 from foldwise.config.load import Library
 from foldwise.config.model import Config
-from foldwise.config.modes import Pivot
 from foldwise.config.names import NAME_PATTERN
-from foldwise.config.pipeline import PIPELINE_SECTIONS, Operation, Pipeline, kornia_operations
-from foldwise.config.section import describe_type, item_of, literal_words, nested_sections, tag_words
+from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline, kornia_operations
+from foldwise.config.section import item_of, literal_words, nested_sections, tag_words
+from foldwise.config.tables import (
+    config_readme,
+    default_of,
+    default_text,
+    flow,
+    is_section,
+    keys_of,
+    sentence,
+    top_level,
+)
 
 WIDTH = 120
 SCHEMA_LINE = "# yaml-language-server: $schema=config.schema.json"
@@ -39,38 +46,6 @@ EXAMPLES = {
     "pivot": "{name: digits, tags: +nested-0}",
     "pipelines": "{plain: {}, slow: {optimizer: {lr: 1.0e-4}}}",
 }
-
-INTRODUCTION = """\
-<!-- Written by `python -m foldwise.config.documents --fix` from the models in scripts/foldwise/config. -->
-# Configuration
-
-All options of Foldwise with what they accept, their defaults and what they do. Unknown keys and wrong values are
-errors before any job starts; the message names the key, the value, what is accepted and the nearest key.
-
-## How to set options
-
-- **In the file.** [`config.yaml`](config.yaml) has every key, commented out at its default. A `config/config.yaml` in
-  the working directory takes the place of the one that comes with the workflow. Editors that know YAML schemas
-  complete and check the keys by [`config.schema.json`](config.schema.json).
-- **On the command line.** Double underscores nest, and win over a mapping of the same key:
-
-  ```sh
-  --config arch__name=resnet34 train__nested=false pipelines__default__optimizer__lr=1e-3
-  ```
-
-  Values are read as YAML: `false`, `3`, `1e-3`, `[a, b]` and `{cv: false}` mean what they say. A name that looks like
-  a number needs quotes of its own: `--config 'project="2024"'`.
-- **In more files.** `--configfile mine.yaml` is laid over `config/config.yaml` key by key; a top-level key that is
-  left empty or `null` goes back to its default (but `pivot: null` is no pivot).
-- **By presets.** A pipeline section may be the name of a preset, `arch: small`, or start from one,
-  `arch: {preset: small, dropout: 0.1}`. Presets are files `config/presets/SECTION.yaml`; add your own there. Task
-  definitions may likewise lie in `config/tasks/TASK.yaml`.
-- **In pipelines.** A pipeline under `pipelines` inherits the top-level pipeline sections and overrides the keys that
-  it names; a preset replaces the whole section. Another `name` of a network, loss, optimiser or schedule drops the
-  arguments that were meant for the old one. Without `pipelines` there is one, called `default`.
-
-Threads, memory, GPUs and cluster settings are no configuration: they belong to profiles.
-"""
 
 
 def documents(folder: Path) -> dict[Path, str]:
@@ -90,60 +65,17 @@ def documents(folder: Path) -> dict[Path, str]:
     }
 
 
-def top_level() -> dict[str, FieldInfo]:
-    """Return the keys of the raw configuration in the order of the documents."""
-    fields: dict[str, FieldInfo] = {}
-    for name, field in Config.model_fields.items():
-        fields |= {**Pipeline.model_fields, name: field} if name == "pipelines" else {name: field}
-    return fields
-
-
-def is_section(name: str, field: FieldInfo) -> bool:
-    """Tell whether a top-level key is the section of a pipeline or of a mode."""
-    return name != "pivot" and bool(nested_sections(field.annotation))
-
-
-def keys_of(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
-    """Return the keys of a section, those that choose first."""
-    return sorted(section.model_fields.items(), key=lambda item: item[0] not in ("name", "subroutines"))
-
-
-def sentence(text: str | None) -> str:
-    """Return a description or docstring's first paragraph on one line."""
-    return " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
-
-
-def flow(value: Any) -> str:
-    """Write a value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
-    return text.removesuffix("...\n").strip()
-
-
-def default_of(field: FieldInfo) -> Any:
-    """Return the default of a key as plain data."""
-    if isinstance(field.default, list):
-        return [item.model_dump() if isinstance(item, BaseModel) else item for item in field.default]
-    return field.default
-
-
-def default_text(name: str, field: FieldInfo) -> str:
-    """Write the default of a key as YAML on one line."""
-    if isinstance(field.default, Pivot):
-        return field.default.task
-    return "{default: {}}" if name == "pipelines" and isinstance(field.default, dict) else flow(default_of(field))
-
-
 # The file to edit
 
 
 def config_yaml(library: Library) -> str:
     """Write the configuration file: every key, commented out at its default, but those of the quick start."""
-    lines = [SCHEMA_LINE, *comment(HEADER), ""]
+    lines, gap = [SCHEMA_LINE, *comment(HEADER), ""], False
     for name, field in top_level().items():
         if is_section(name, field):
-            lines += ["", *section_lines(name, field, library)]
+            lines, gap = [*lines, "", *section_lines(name, field, library)], True
             continue
-        lines += [""] if name == "pipelines" else []
+        lines, gap = [*lines, ""] if gap else lines, False
         text = sentence(field.description) + (f" For example {EXAMPLES[name]}." if name in EXAMPLES else "")
         line = f"{name}: {LIVE[name]}" if name in LIVE else f"#{name}: {default_text(name, field)}"
         lines += with_comment([line], text)
@@ -176,10 +108,10 @@ def choices(field: FieldInfo) -> str:
 
 
 def value_lines(start: str, value: Any) -> list[str]:
-    """Write a key and its value; a list of mappings has a line for each of them."""
+    """Write a key and its value, on several lines if it is long; a list of mappings has a line for each of them."""
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         return [start, *(f"#    - {flow(item)}" for item in value)]
-    return [f"{start} {flow(value)}"]
+    return textwrap.wrap(f"{start} {flow(value)}", WIDTH, subsequent_indent="#    ", break_on_hyphens=False)
 
 
 def with_comment(lines: list[str], text: str, start: str = "# ") -> list[str]:
@@ -258,63 +190,6 @@ def nullable(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     kinds = schema.get("anyOf") or [{key: schema[key] for key in schema if key not in ("description", "default")}]
     options = [kind for kind in kinds if kind != {"type": "null"}]
     return {"description": field.description, **default, **either(*options, {"type": "null"})}
-
-
-# The option tables
-
-
-def config_readme(folder: Path) -> str:
-    """Write the option tables."""
-    fields = top_level()
-    parts = [INTRODUCTION, "## General", table((n, f) for n, f in fields.items() if not is_section(n, f))]
-    parts += ["### Keys of a definition", table(keys_of(TaskDefinition)), "### Keys of a pivot", table(keys_of(Pivot))]
-    parts.append("## Pipeline sections")
-    for name, field in Pipeline.model_fields.items():
-        parts += [f"### {name}", *pipeline_section(name, field, folder)]
-    parts.append("## Modes")
-    for name, field in fields.items():
-        if is_section(name, field) and name not in PIPELINE_SECTIONS:
-            parts += [f"### {name}", sentence(type(field.default).__doc__), table(keys_of(type(field.default)))]
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"
-
-
-def pipeline_section(name: str, field: FieldInfo, folder: Path) -> Iterator[str]:
-    """Yield the tables of a pipeline section, one a component, and its presets."""
-    kinds = nested_sections(field.annotation)
-    yield sentence(field.description)
-    for kind in kinds:
-        if len(kinds) > 1:
-            yield f"#### {', '.join(f'`{word}`' for word in tag_words(kind))}"
-        yield sentence(kind.__doc__)
-        yield table(keys_of(kind))
-    if name == "augmentations":
-        yield "#### Operations"
-        yield sentence(Operation.__doc__)
-        yield operation_table()
-    presets = folder / "presets" / f"{name}.yaml"
-    if presets.is_file():
-        yield f"#### Presets of `{name}`\n\n```yaml\n{presets.read_text(encoding='utf-8').strip()}\n```"
-
-
-def table(fields: Iterable[tuple[str, FieldInfo]]) -> str:
-    """Write a table of keys: what they accept, their default, what they do."""
-    rows = []
-    for name, field in fields:
-        default = "required" if field.is_required() else f"`{default_text(name, field)}`"
-        accepted = describe_type(field.annotation, field.metadata)
-        rows.append(row(f"`{name}`", accepted, default, sentence(field.description)))
-    return "\n".join(["| key | accepted | default | description |", "|---|---|---|---|", *rows]) if rows else ""
-
-
-def row(*cells: str) -> str:
-    """Write a row of a table."""
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def operation_table() -> str:
-    """Write a table of the kornia operations and their arguments."""
-    rows = [row(f"`{name}`", ", ".join(f"`{a}`" for a in arguments)) for name, arguments in kornia_operations().items()]
-    return "\n".join(["| operation | arguments |", "|---|---|", *rows])
 
 
 # The list of kornia's operations

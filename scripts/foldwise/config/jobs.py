@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TypeVar
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
 from foldwise.config.canonical import canonical_json, component, tensor_record
-from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TensorRecord
+from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TaskType
 from foldwise.config.model import Config, check_choice, definition_of, task_record
 from foldwise.config.modes import Seed
 from foldwise.config.names import parse_task
-from foldwise.config.pipeline import Metrics, Pipeline, Preprocessing
+from foldwise.config.pipeline import Metrics, Pipeline
+from foldwise.config.preprocessing import Preprocessing, TensorRecord
 from foldwise.config.section import Section
+from foldwise.config.sources import DatasetSource, listed, must_be_fetched
 
+FETCH_KEYS = ("dataset", "source", "path", "sha256", "name", "size")
 Slice = TypeVar("Slice", bound=BaseModel)
+
+
+class DatasetConfig(Section):
+    """What identifies a dataset, and whether its images are opened."""
+
+    dataset: DatasetRecord
+    check: Literal["full", "none"] = "full"
+
+
+class Origin(NamedTuple):
+    """Where a dataset is fetched from and how broken images are met; decides nothing."""
+
+    url: list[str]
+    mirrors: list[str]
+    on_error: str
+
+
+class MaskConfig(Section):
+    """Definitions of masks, and of the tensors and the task they belong to."""
+
+    tensors: TensorRecord
+    task: TaskRecord
+    dataset: DatasetRecord
 
 
 class TaskConfig(Section):
@@ -47,6 +74,7 @@ class PredictConfig(Section):
 class ScoreConfig(Section):
     """All that decides test metrics, but the logits."""
 
+    type: TaskType = "classification"
     metrics: Metrics = Metrics()
 
 
@@ -82,7 +110,36 @@ def read_slice(kind: type[Slice], text: str) -> Slice:
 
 def dataset_record(config: Config, dataset: str) -> DatasetRecord:
     """Return what identifies a dataset, from any definition on it."""
-    return DatasetRecord(dataset=dataset, source=definition_on(config, dataset).source)
+    definition = definition_on(config, dataset)
+    keys = {key: getattr(definition, key) for key in DatasetSource.model_fields}
+    return DatasetRecord(**keys, dataset=dataset, image_column=str(definition.columns.get("image", "image")))
+
+
+def fetch_record(config: Config, dataset: str) -> DatasetRecord:
+    """Return what decides which files are fetched for a dataset."""
+    record = dataset_record(config, dataset)
+    return DatasetRecord(**{key: getattr(record, key) for key in FETCH_KEYS})
+
+
+def local_file(record: DatasetRecord) -> str | None:
+    """Return the single local file that tells about the images of a dataset; None if there is none or it is fetched."""
+    if record.path is None or must_be_fetched(record) or record.source == "python":
+        return None
+    inside = record.table or (record.annotations if isinstance(record.annotations, str) else None)
+    if inside:
+        return str(Path(record.path) / inside)
+    return record.path if record.source in ("table", "coco", "arrays") and Path(record.path).suffix else None
+
+
+def dataset_config(config: Config, dataset: str) -> DatasetConfig:
+    """Return what decides the description of a dataset."""
+    return DatasetConfig(dataset=dataset_record(config, dataset), check=config.create.check)
+
+
+def dataset_origin(config: Config, dataset: str) -> Origin:
+    """Return where a dataset comes from."""
+    definition = definition_on(config, dataset)
+    return Origin(listed(definition.url), definition.mirrors, definition.on_error or config.create.on_error)
 
 
 def definition_on(config: Config, dataset: str) -> TaskDefinition:
@@ -146,4 +203,22 @@ def predict_config(config: Config, pipeline: str, target: str) -> PredictConfig:
 
 def table_config(config: Config, pipelines: Iterable[str], pivot: str) -> TableConfig:
     """Return which metrics a table reports."""
-    return TableConfig(pivot=pivot, metrics={name: config.pipelines[name].metrics.classification for name in pipelines})
+    kind = definition_of(config, parse_task(pivot, "pivot").base).type
+    return TableConfig(pivot=pivot, metrics={name: config.pipelines[name].metrics.of(kind) for name in pipelines})
+
+
+def score_config(config: Config, pipeline: str, target: str) -> ScoreConfig:
+    """Return which metrics a pipeline reports on a target task; those of other task types are left out."""
+    kind = definition_of(config, parse_task(target, "task").base).type
+    metrics = {kind: config.pipelines[pipeline].metrics.of(kind)} if kind in Metrics.model_fields else {}
+    return ScoreConfig(type=kind, metrics=Metrics(**metrics))
+
+
+def mask_config(config: Config, task: str, preprocessing: Preprocessing) -> MaskConfig:
+    """Return what decides the masks of a task in one preprocessing."""
+    record = task_record(config, task)
+    return MaskConfig(
+        tensors=tensor_record(record.dataset, preprocessing),
+        task=record,
+        dataset=dataset_record(config, record.dataset),
+    )

@@ -218,10 +218,15 @@ def resolve_definitions(inline: Any, library: Library) -> Tree:
     if not isinstance(inline, Mapping):
         raise ConfigError("definitions", inline, "a mapping of task names to definitions")
     inline = {str(name): read_leaf(value) for name, value in inline.items()}
-    for name, definition in {**library.tasks, **inline}.items():
-        validate(TaskDefinition, definition, f"definitions.{name}")
-    embedded = {name: definition.model_dump(exclude_defaults=True) for name, definition in EMBEDDED_TASKS.items()}
-    return {**embedded, **library.tasks, **inline}
+    filed, own = (
+        {name: validate(TaskDefinition, definition, f"definitions.{name}") for name, definition in definitions.items()}
+        for definitions in (library.tasks, inline)
+    )
+    for name in own:
+        if filed.get(name, own[name]) != own[name]:
+            expected = f"one: tasks/{name}.yaml defines it otherwise"
+            raise ConfigError(f"definitions.{name}", Words("a second definition"), expected, "Give one another name.")
+    return {**EMBEDDED_TASKS, **filed, **own}
 
 
 def apply_store_best(config: Config) -> Config:

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from foldwise.config.definition import EMBEDDED_DATASETS, Name, TaskDefinition, TaskRecord
-from foldwise.config.modes import Create, Pivot, Predict, Preprocess, Seed, Test, Train
-from foldwise.config.names import parse_task
+from foldwise.config.definition import Labels, Name, TaskDefinition, TaskRecord
+from foldwise.config.modes import Create, Pivot, Predict, Preprocess, Seed, Tagging, Test, Train
+from foldwise.config.names import TAGGED_TYPES, TaskName, parse_tag, parse_task
 from foldwise.config.pipeline import Pipeline
-from foldwise.config.section import Section
+from foldwise.config.section import Section, hide_secrets
+from foldwise.config.sources import DatasetAddress, DatasetSource, check_set
 from foldwise.errors import ConfigError, Words, nearest, one_of, shorten
 
 
@@ -27,6 +28,7 @@ class Config(Section):
     pivot: Annotated[Pivot | None, Words("a task's name, a mapping of name and tags, or null")] = Field(
         Pivot(name="digits"), description="The task that modes work on; null: none."
     )
+    tagging: Tagging = Field(Tagging(), description="Tags for all tasks.")
     pipelines: dict[Name, Pipeline] = Field(
         {"default": Pipeline()}, min_length=1, description="Training recipes, by name."
     )
@@ -53,9 +55,17 @@ class Config(Section):
         for index, task in enumerate(self.tasks):
             base = parse_task(task, f"tasks[{index}]").base
             check_choice(f"tasks[{index}]", base, self.definitions)
-            task_record(self, task, f"tasks[{index}]")
-        if len(set(self.tasks)) != len(self.tasks):
+        names = [canonical_name(self, task, f"tasks[{index}]") for index, task in enumerate(self.tasks)]
+        if len(set(names)) != len(names):
             raise ConfigError("tasks", self.tasks, "a list without repetitions")
+        for task in self.tasks:
+            canonical_name(self, task + self.tagging.all, "tagging.all")
+            for index, tags in enumerate(self.tagging.variants):
+                canonical_name(self, task + self.tagging.all + tags, f"tagging.variants[{index}]")
+        names = tagged_tasks(self)
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ConfigError("tagging.variants", self.tagging.variants, f"no variant twice, as {twice} would be")
         return self
 
     @model_validator(mode="after")
@@ -63,19 +73,21 @@ class Config(Section):
         if self.pivot:
             bases = {parse_task(task, "tasks").base for task in self.tasks}
             check_choice("pivot", self.pivot.name, bases)
-            task_record(self, self.pivot.task, "pivot")
+            task_record(self, pivot_task(self), "pivot")
         return self
 
     @model_validator(mode="after")
     def _check_datasets(self) -> Config:
-        owners: dict[str, tuple[str, TaskDefinition]] = {}
+        owners: dict[str, tuple[str, dict[str, Any]]] = {}
         for name, definition in self.definitions.items():
+            keys = dataset_keys(definition)
             dataset = definition.dataset or name
-            check_choice(f"definitions.{name}.dataset", dataset, EMBEDDED_DATASETS)
-            other, first = owners.setdefault(dataset, (name, definition))
-            if definition.source != first.source:
-                expected = f"{first.source!r} as in definition {other!r} of dataset {dataset!r}"
-                raise ConfigError(f"definitions.{name}.source", definition.source, expected)
+            check_set(definition, dataset, f"definitions.{name}")
+            other, first = owners.setdefault(dataset, (name, keys))
+            for key, value in keys.items():
+                if value != first[key]:
+                    expected = f"{shorten(hide_secrets(first[key]))} as in definition {other!r} of dataset {dataset!r}"
+                    raise ConfigError(f"definitions.{name}.{key}", hide_secrets(value), expected)
         return self
 
     @model_validator(mode="after")
@@ -106,6 +118,29 @@ class Config(Section):
         return self
 
 
+def pivot_task(config: Config) -> str:
+    """Return the task or variant that is the pivot: its name, the tags of all tasks, its own tags."""
+    assert config.pivot is not None  # noqa: S101  (callers have looked)
+    return config.pivot.name + config.tagging.all + config.pivot.tags
+
+
+def tagged_tasks(config: Config) -> list[str]:
+    """Return the tasks with the tags of `tagging`, in canonical form: those of all, then each of the variants."""
+    tags = [config.tagging.all + variant for variant in config.tagging.variants or [""]]
+    return [canonical_name(config, task + more, "tagging") for task in config.tasks for more in tags]
+
+
+def canonical_name(config: Config, task: str, where: str) -> str:
+    """Return the one name of a task or variant; raise `ConfigError` if there is no such variant."""
+    return "+".join([parse_task(task, where).base, *task_record(config, task, where).tags])
+
+
+def dataset_keys(definition: TaskDefinition) -> dict[str, Any]:
+    """Return the keys of a definition that belong to its dataset."""
+    keys = (*DatasetSource.model_fields, *DatasetAddress.model_fields)
+    return {key: getattr(definition, key) for key in keys} | {"columns.image": definition.columns.get("image", "image")}
+
+
 def read_pivot(text: str) -> dict[str, str]:
     """Split a pivot that is written as one word, such as ``digits+nested-0``, into name and tags."""
     name, plus, tags = text.partition("+")
@@ -124,17 +159,28 @@ def definition_of(config: Config, base: str) -> TaskDefinition:
     return config.definitions[base]
 
 
+def check_tags(name: TaskName, kind: str, where: str) -> None:
+    """Raise `ConfigError` if a tag cannot be applied to a task type."""
+    for text in name.tags:
+        accepted = TAGGED_TYPES.get(parse_tag(text, where).name, (kind,))
+        if kind not in accepted:
+            raise ConfigError(where, f"+{text}", f"a task of type {' or '.join(accepted)}, {name.base} is {kind}")
+
+
 def task_record(config: Config, task: str, where: str = "task") -> TaskRecord:
     """Return the full definition of a task or variant, as its files record it."""
     name = parse_task(task, where)
     definition = definition_of(config, name.base)
-    name, n_folds = name.on_folds(definition.n_folds or config.create.n_folds, where)
+    check_tags(name, definition.type, where)
+    name, n_folds = name.on_folds(definition.folds or definition.n_folds or config.create.n_folds, where)
     balanced = config.create.ensure_balancing if definition.ensure_balancing is None else definition.ensure_balancing
     return TaskRecord(
+        **{key: getattr(definition, key) for key in Labels.model_fields if key != "columns"},
+        columns={role: column for role, column in definition.columns.items() if role != "image"},
         dataset=definition.dataset or name.base,
-        type=definition.type,
         n_folds=n_folds,
-        ensure_balancing=balanced,
+        ensure_balancing=balanced and definition.type == "classification",
+        given_folds=definition.folds is not None,
         seed=config.create.seed,
         tags=list(name.tags),
     )

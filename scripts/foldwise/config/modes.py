@@ -21,8 +21,14 @@ class Create(Section):
         ["dataset", "task"], min_length=1, description="`dataset` fetches images, `task` makes samples and folds."
     )
     n_folds: FoldCount = Field(5, description="Number of folds, unless the task definition says otherwise.")
-    ensure_balancing: bool = Field(True, description="Each fold mirrors the class distribution.")
+    ensure_balancing: bool = Field(True, description="Each fold mirrors the class distribution (classification).")
     seed: int = Field(42, description="Seed of splits and folds.")
+    check: Literal["full", "none"] = Field(
+        "full", description="`full`: every image and mask is opened; `none`: the source is trusted."
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="What happens with images that cannot be read, unless the definition says otherwise."
+    )
 
 
 class Preprocess(Section):
@@ -84,6 +90,19 @@ class Pivot(Section):
     def task(self) -> str:
         """The task or variant that the pivot is."""
         return self.name + self.tags
+
+
+Tags = Annotated[str, Field(pattern=r"^(\+[A-Za-z0-9._-]+)*$"), Words("tags, each after a `+`")]
+
+
+class Tagging(Section):
+    """Which variants of the tasks are meant, in all modes at once."""
+
+    all: Tags = Field("", description="Tags that are appended to every task and to the pivot: `+subset-0.5`.")
+    variants: list[Tags] = Field(
+        [],
+        description="Tags that multiply the list of tasks: each task with each of them; `+identity` keeps it as it is.",
+    )
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

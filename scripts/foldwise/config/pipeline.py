@@ -4,76 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from foldwise.config.section import Section
+from foldwise.config.architectures import Arch, Count, Probability, ResNet
+from foldwise.config.preprocessing import Preprocessing
+from foldwise.config.section import Section, is_plain
 from foldwise.errors import ConfigError, Words, nearest, one_of
 
-Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Architecture(Section):
-    """A backbone with a linear head; keys common to all families."""
-
-    source: Literal["monai"] = Field("monai", description="Where the backbone comes from.")
-    dropout: Probability = Field(0.0, description="Share of features dropped before the head while training.")
-
-
-class ResNet(Architecture):
-    """Residual network (He et al. 2016, doi:10.1109/CVPR.2016.90)."""
-
-    name: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        "resnet18", description="Architecture."
-    )
-    block_inplanes: list[Count] = Field(
-        [64, 128, 256, 512], min_length=4, max_length=4, description="Channels of the four stages."
-    )
-    conv1_t_size: Count = Field(7, description="Kernel size of the first convolution.")
-    conv1_t_stride: Count = Field(2, description="Stride of the first convolution.")
-    no_max_pool: bool = Field(False, description="Leave out the pooling after the first convolution.")
-
-
-class DenseNet(Architecture):
-    """Densely connected network (Huang et al. 2017, doi:10.1109/CVPR.2017.243)."""
-
-    name: Literal["densenet121", "densenet169", "densenet201"] = Field(description="Architecture.")
-    init_features: Count = Field(64, description="Channels of the first convolution.")
-    growth_rate: Count = Field(32, description="Channels that each layer adds.")
-
-
-class EfficientNet(Architecture):
-    """Compound-scaled network (Tan and Le 2019, arXiv:1905.11946)."""
-
-    name: Literal[
-        "efficientnet-b0", "efficientnet-b1", "efficientnet-b2", "efficientnet-b3", "efficientnet-b4",
-        "efficientnet-b5", "efficientnet-b6", "efficientnet-b7",
-    ] = Field(description="Architecture.")  # fmt: skip
-
-
-Arch = Annotated[ResNet | DenseNet | EfficientNet, Field(discriminator="name")]
-
-
-class Preprocessing(Section):
-    """How stored tensors are made from images; it names a folder of tensors shared by all tasks."""
-
-    id: Annotated[str, Words("letters, digits, `.`, `-` and `_`, at most 60")] = Field(
-        "default",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        max_length=60,
-        description="Name of the recipe; the folder is the name and a digest of the definition.",
-    )
-    size: Literal["auto"] | Annotated[int, Field(ge=8, le=4096)] = Field(
-        "auto",
-        description="Side of the square tensors in pixels; `auto`: the median side of the dataset, rounded to a "
-        "multiple of 32 between 32 and 256.",
-    )
 
 
 @functools.cache
@@ -108,13 +50,6 @@ class Operation(Section):
         return dict(self.model_extra or {})
 
 
-def is_plain(value: Any) -> bool:
-    """Tell whether JSON can hold a value that comes from YAML."""
-    if isinstance(value, list):
-        return all(map(is_plain, value))
-    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
-
-
 DEFAULT_OPERATIONS: list[dict[str, Any]] = [
     {"name": "RandomAffine", "degrees": 10.0, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "p": 1.0},
     {"name": "RandomBrightness", "brightness": [0.8, 1.2], "p": 0.5},
@@ -147,13 +82,12 @@ class Sampling(Section):
     )
 
 
-class Loss(Section):
-    """Keys common to all training objectives."""
+class Weighted(Section):
+    """Keys common to training objectives with classes."""
 
     class_weights: Literal["auto"] | list[NonNegative] | None = Field(
         None, description="Weights of the classes; `auto`: inverse to their training frequency, mean 1."
     )
-    label_smoothing: Probability = Field(0.0, description="Share of the target spread evenly over the classes.")
 
     @field_validator("class_weights")
     @classmethod
@@ -163,11 +97,19 @@ class Loss(Section):
         return weights
 
 
+class Loss(Weighted):
+    """Keys common to training objectives in which each sample has one class."""
+
+    label_smoothing: Probability = Field(0.0, description="Share of the target spread evenly over the classes.")
+
+
 class CrossEntropy(Loss):
-    """Cross-entropy."""
+    """Cross-entropy; `auto`: that of the task type."""
 
     name: Literal["auto", "cross_entropy"] = Field(
-        "auto", description="Objective; `auto`: that of the task type, cross-entropy for classification."
+        "auto",
+        description="Objective; `auto`: cross-entropy for classification, `bce` for multi-label, `huber` for "
+        "regression, `dice_ce` for segmentation.",
     )
 
 
@@ -178,7 +120,75 @@ class Focal(Loss):
     gamma: NonNegative = Field(2.0, description="How fast samples that are classified well fade.")
 
 
-LossChoice = Annotated[CrossEntropy | Focal, Field(discriminator="name")]
+class BinaryCrossEntropy(Weighted):
+    """Binary cross-entropy of every class on its own, for multi-label tasks."""
+
+    name: Literal["bce"] = Field(description="Objective.")
+    class_weights: Literal["auto"] | list[NonNegative] | None = Field(
+        None, description="Weights of positive samples of each class; `auto`: negatives over positives."
+    )
+    label_smoothing: Probability = Field(0.0, description="Share by which targets move towards one half.")
+
+
+class Huber(Section):
+    """Squared error for small residuals, absolute for large ones (Huber 1964, doi:10.1214/aoms/1177703732)."""
+
+    name: Literal["huber"] = Field(description="Objective.")
+    delta: Positive = Field(1.0, description="Residual from which on the error is absolute, in standard deviations.")
+
+
+class SquaredError(Section):
+    """Mean squared error."""
+
+    name: Literal["mse"] = Field(description="Objective.")
+
+
+class DiceCrossEntropy(Weighted):
+    """Soft Dice loss plus cross-entropy, for segmentation (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z)."""
+
+    name: Literal["dice_ce"] = Field(description="Objective.")
+    class_weights: Literal["auto"] | list[NonNegative] | None = Field(
+        None,
+        description="Weights of the classes in the cross-entropy; `auto`: inverse to their share of pixels, mean 1.",
+    )
+    dice_weight: NonNegative = Field(1.0, description="Weight of the Dice loss beside the cross-entropy.")
+
+
+LossChoice = Annotated[
+    CrossEntropy | Focal | BinaryCrossEntropy | Huber | SquaredError | DiceCrossEntropy, Field(discriminator="name")
+]
+LOSSES = {
+    "classification": ("auto", "cross_entropy", "focal"),
+    "multilabel": ("auto", "bce"),
+    "regression": ("auto", "huber", "mse"),
+    "segmentation": ("auto", "dice_ce", "cross_entropy"),
+}
+AUTOMATIC_LOSSES: dict[str, LossChoice] = {
+    "multilabel": BinaryCrossEntropy(name="bce"),
+    "regression": Huber(name="huber"),
+    "segmentation": DiceCrossEntropy(name="dice_ce"),
+}
+
+
+def resolve_loss(loss: LossChoice, kind: str, where: str) -> LossChoice:
+    """Return the loss that `auto` stands for, with the arguments given to it.
+
+    Raises
+    ------
+    ConfigError
+        If a loss or one of its arguments does not fit the task type; `where` is the key path of the section.
+    """
+    if loss.name not in LOSSES[kind]:
+        raise ConfigError(f"{where}.name", loss.name, f"{one_of(LOSSES[kind])} for task type {kind}")
+    if loss.name != "auto" or kind == "classification":
+        return loss
+    chosen = AUTOMATIC_LOSSES[kind]
+    given = loss.model_dump(exclude_defaults=True, exclude={"name"})
+    for key, value in given.items():
+        if key not in type(chosen).model_fields:
+            expected = f"nothing, as {chosen.name}, the loss of {kind}, has no such key"
+            raise ConfigError(f"{where}.{key}", value, expected)
+    return chosen.model_copy(update=given)
 
 
 class Optimizer(Section):
@@ -301,6 +311,12 @@ CLASSIFICATION_METRICS = (
     "accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "mcc", "log_loss", "brier",
     "calibration_error",
 )  # fmt: skip
+MULTILABEL_METRICS = (
+    "exact_match", "hamming_accuracy", "f1", "f1_micro", "auroc", "average_precision", "log_loss", "brier",
+    "calibration_error",
+)  # fmt: skip
+REGRESSION_METRICS = ("r2", "spearman", "pearson", "mse", "mae")
+SEGMENTATION_METRICS = ("dice", "iou", "pixel_accuracy")
 
 
 class Metrics(Section):
@@ -309,13 +325,26 @@ class Metrics(Section):
     classification: list[Literal[CLASSIFICATION_METRICS]] = Field(  # type: ignore[valid-type]
         list(CLASSIFICATION_METRICS), min_length=1, description="Metrics of classification tasks."
     )
+    multilabel: list[Literal[MULTILABEL_METRICS]] = Field(  # type: ignore[valid-type]
+        list(MULTILABEL_METRICS), min_length=1, description="Metrics of multi-label tasks, averaged over classes."
+    )
+    regression: list[Literal[REGRESSION_METRICS]] = Field(  # type: ignore[valid-type]
+        list(REGRESSION_METRICS), min_length=1, description="Metrics of regression tasks."
+    )
+    segmentation: list[Literal[SEGMENTATION_METRICS]] = Field(  # type: ignore[valid-type]
+        list(SEGMENTATION_METRICS), min_length=1, description="Metrics of segmentation tasks, averaged over classes."
+    )
 
-    @field_validator("classification")
+    @field_validator("classification", "multilabel", "regression", "segmentation")
     @classmethod
     def _unique(cls, names: list[str]) -> list[str]:
         if len(set(names)) != len(names):
             raise ConfigError("", names, "a list without repetitions")
         return names
+
+    def of(self, kind: str) -> list[str]:
+        """Return the metrics of a task type."""
+        return list(getattr(self, kind))
 
 
 class Pipeline(Section):

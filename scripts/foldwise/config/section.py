@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -15,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from foldwise.errors import NOTHING, UNKNOWN_KEY, ConfigError, ConfigErrors, Words, nearest, one_of, shorten
 
+SECRETS = (re.compile(r"(://)[^\s'\"]+(?=@)"), re.compile(r"(://[^\s'\"?]*\?)[^\s'\"]+"))
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)  # ValueError: impossible dates, bytes that are no UTF-8
 LENGTHS = ("min_length", "max_length")
@@ -27,6 +29,13 @@ TYPE_WORDS: dict[Any, str] = {
     dict: "a mapping",
     type(None): "null",
 }
+
+
+class InOrder:
+    """Marks a field whose mapping keeps the order of its keys in canonical text, as pairs."""
+
+
+IN_ORDER = InOrder()
 
 
 class Section(BaseModel):
@@ -69,6 +78,23 @@ def read_yaml_scalar(text: str) -> Any:
         return yaml.safe_load(text)
     except YAML_ERRORS:
         return text
+
+
+def hide_secrets(value: Any) -> Any:
+    """Return a value found, for messages, with user, password and query of every address in it blotted out."""
+    hidden = str(value)
+    for secret in SECRETS:
+        hidden = secret.sub(r"\1***", hidden)
+    if hidden == str(value):
+        return value
+    return hidden if isinstance(value, str) else Words(hidden)
+
+
+def is_plain(value: Any) -> bool:
+    """Tell whether JSON can hold a value that comes from YAML."""
+    if isinstance(value, list):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def options_of(annotation: Any) -> Iterator[Any]:
@@ -145,7 +171,7 @@ def describe_items(item: str) -> str:
     """Describe a list from the description of one item."""
     if item.startswith("one of "):
         return f"a list out of {item.removeprefix('one of ')}"
-    plural = re.sub(r"^an? (\w+)", r"\1s", item)
+    plural = re.sub(r"(^| or )an? (\w+)", r"\1\2s", item)
     return f"a list of {plural}"
 
 
@@ -181,8 +207,8 @@ def convert_errors(error: ValidationError, model: type[BaseModel], prefix: str =
     for item in error.errors(include_url=False):
         converted = convert_error(item, model, prefix)
         messages.setdefault(converted.where, converted)
-    # A list that is one of several alternatives is told about twice; its item says more.
-    inner = [where for where in messages if not any(other.startswith(f"{where}[") for other in messages)]
+    # What may be one of several alternatives is told about once for each; what lies inside says more.
+    inner = [where for where in messages if not any(o.startswith((f"{where}[", f"{where}.")) for o in messages)]
     return ConfigErrors([messages[where] for where in inner])
 
 
@@ -190,7 +216,7 @@ def convert_error(item: Any, model: type[BaseModel], prefix: str) -> ConfigError
     """Turn one of pydantic's errors into one of ours."""
     place = locate(item["loc"], model)
     where = join_path([prefix, *place.path])
-    got, kind, accepted = item["input"], item["type"], place.accepted
+    got, kind, accepted = hide_secrets(item["input"]), item["type"], place.accepted
     if kind == "extra_forbidden":
         keys = list(dict.fromkeys(key for section in place.sections for key in section.model_fields))
         return ConfigError(where, UNKNOWN_KEY, one_of(keys), nearest(place.path[-1], keys))
@@ -200,7 +226,7 @@ def convert_error(item: Any, model: type[BaseModel], prefix: str) -> ConfigError
         return ConfigError(where, NOTHING, accepted, "This key is required.")
     words = list(map(str, literal_words(place.annotation)))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        where, got = join_path([where, "name"]), got.get("name")
+        where, got = join_path([where, "name"]), item["input"].get("name")
         words = [word for section in nested_sections(place.annotation) for word in tag_words(section)]
         accepted = one_of(words)
     return ConfigError(where, got, accepted, remedy(got, words, place))
@@ -234,12 +260,20 @@ class Place:
         Key path, without the words that pydantic adds for the alternatives of a union.
     sections : list of type
         The sections in which the last key of the path was looked for.
+    chosen : type, optional
+        The one of several alternatives that the error is about.
     """
 
     annotation: Any
     metadata: list[Any] = field(default_factory=list)
     path: list[str] = field(default_factory=list)
     sections: list[type[BaseModel]] = field(default_factory=list)
+    chosen: Any = None
+
+    @property
+    def container(self) -> Any:
+        """The list or mapping in which the next part of a path is an item."""
+        return self.annotation if self.chosen is None else self.chosen
 
     @property
     def accepted(self) -> str:
@@ -252,19 +286,31 @@ def locate(loc: Iterable[Any], model: type[BaseModel]) -> Place:
     place = Place(model)
     container: Any = None
     for part in loc:
-        inner = nested_sections(place.annotation)
-        chosen = [section for section in inner if part in tag_words(section)]
-        known = [section.model_fields[part] for section in inner if part in section.model_fields]
-        if isinstance(part, int):
-            place = Place(item_of(place.annotation, list), [], [*place.path, f"[{part}]"])
-        elif part == "[key]":
+        options = [option for option in options_of(place.annotation) if option is not type(None)]
+        if part == "[key]":
             place = Place(item_of(container, dict, 0), [], place.path)
-        elif known:
-            place = Place(known[0].annotation, known[0].metadata, [*place.path, part], inner)
-        elif chosen:
-            place = Place(chosen[0], [], place.path)
-        elif value := item_of(place.annotation, dict):
-            container, place = place.annotation, Place(value, [], [*place.path, part])
-        elif inner:
-            place = Place(place.annotation, [], [*place.path, part], inner)
+        elif nested_sections(place.annotation):
+            place = within_section(place, part)
+        elif len(options) > 1 and place.chosen is None:
+            place = replace(place, chosen=alternative(options, part))
+        elif value := item_of(place.container, dict):
+            container, place = place.container, Place(value, [], [*place.path, str(part)])
+        elif isinstance(part, int):
+            place = Place(item_of(place.container, list), [], [*place.path, f"[{part}]"])
     return place
+
+
+def within_section(place: Place, part: Any) -> Place:
+    """Go on to a key of a section, known or not, or to one of several sections."""
+    inner = nested_sections(place.annotation)
+    known = [section.model_fields[part] for section in inner if part in section.model_fields]
+    chosen = [section for section in inner if part in tag_words(section)]
+    if known:
+        return Place(known[0].annotation, known[0].metadata, [*place.path, part], inner)
+    return Place(chosen[0], [], place.path) if chosen else Place(place.annotation, [], [*place.path, str(part)], inner)
+
+
+def alternative(options: list[Any], label: str) -> Any:
+    """Return the one of several alternatives that pydantic's label stands for; where it is a scalar, any does."""
+    named = [option for option in options if label.startswith(f"{getattr(get_origin(option), '__name__', None)}[")]
+    return (named or [str])[0]

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from foldwise.config.architectures import SEGMENTERS
 from foldwise.config.definition import TaskRecord
-from foldwise.config.model import Config, task_record
+from foldwise.config.model import Config, pivot_task, tagged_tasks, task_record
 from foldwise.config.names import TaskName, nest, parse_task
-from foldwise.errors import NOTHING, ConfigError
+from foldwise.config.pipeline import resolve_loss
+from foldwise.errors import NOTHING, ConfigError, one_of
 
 
 class Model(NamedTuple):
@@ -52,22 +54,40 @@ def train_plan(config: Config, mode: str) -> TrainPlan:
     """
     if config.pivot is None:
         raise ConfigError("pivot", NOTHING, f"a task of {', '.join(config.tasks)}", f"Mode {mode} works on one task.")
-    own, record = getattr(config, mode), task_record(config, config.pivot.task, "pivot")
+    own, record = getattr(config, mode), task_record(config, pivot_task(config), "pivot")
 
     def setting(key: str) -> Any:
         value = getattr(own, key)
         return getattr(config.train, key) if value is None else value
 
-    pipelines = setting("pipelines")
+    pipelines, pivot = setting("pipelines"), TaskName(config.pivot.name, tuple(record.tags))
+    if setting("nested"):
+        parse_task(str(nest(pivot, record.n_folds - 1)), "pivot")  # its name may be too long then
     return TrainPlan(
         cv=setting("cv"),
         nested=setting("nested"),
         inner_folds=setting("inner_folds"),
         store_parameters=setting("store_parameters"),
         pipelines=tuple(config.pipelines if pipelines is None else pipelines),
-        pivot=TaskName(config.pivot.name, tuple(record.tags)),
+        pivot=pivot,
         record=record,
     )
+
+
+def check_recipes(config: Config, plan: TrainPlan, mode: str) -> None:
+    """Raise `ConfigError` if a pipeline of a plan cannot serve the task type of the pivot."""
+    kind = plan.record.type
+    if kind == "unlabeled":
+        raise ConfigError("pivot", str(plan.pivot), f"a task with labels for mode {mode}", f"{plan.pivot} has none.")
+    for name in plan.pipelines:
+        recipe, where = config.pipelines[name], f"pipelines.{name}"
+        resolve_loss(recipe.loss, kind, f"{where}.loss")
+        if kind == "segmentation" and recipe.arch.name not in SEGMENTERS:
+            raise ConfigError(f"{where}.arch.name", recipe.arch.name, f"{one_of(SEGMENTERS)} for task type {kind}")
+        if recipe.sampling.balanced and kind != "classification":
+            raise ConfigError(
+                f"{where}.sampling.balanced", True, f"false for task type {kind}", "It has no classes to draw."
+            )
 
 
 def with_weights(plan: TrainPlan, mode: str) -> TrainPlan:
@@ -111,7 +131,7 @@ def scores(plan: TrainPlan) -> Iterator[Prediction]:
 
 def preprocessed_tasks(config: Config) -> list[str]:
     """Return the tasks whose tensors mode `pp` makes: the pivot if one is set, else all."""
-    return [config.pivot.name] if config.pivot else [parse_task(task, "tasks").base for task in config.tasks]
+    return [config.pivot.name] if config.pivot else [parse_task(task, "tasks").base for task in tagged_tasks(config)]
 
 
 def base_tasks(config: Config) -> list[str]:

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from foldwise.config.pipeline import Augmentations, Operation, kornia_operations
-from foldwise.errors import ConfigError
+from foldwise.errors import ConfigError, Words
+from foldwise.tasks.masks import IGNORED
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -50,14 +51,90 @@ class Augment(nn.Module):
         self.normalize = normalize
         self.operations = nn.ModuleList([build_operation(operation, size) for operation in operations])
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Augment and normalise uint8 images of shape (b, channels, height, width)."""
+    def forward(self, pixels: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment and normalise uint8 images of shape (b, channels, height, width); targets stay as they are."""
         if not self.operations:
-            return self.normalize(pixels)
+            return self.normalize(pixels), targets
         images = pixels.float().div_(255)
         for operation in self.operations:
             images = operation(images)
+        return self.finish(images), targets
+
+    def finish(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalise augmented images."""
         return self.normalize.unit(images.contiguous(memory_format=torch.channels_last))
+
+
+class AugmentWithMasks(Augment):
+    """The same where masks move with their images: each pixel keeps one class, and what has none is ignored.
+
+    Operations that move pixels move masks by the same parameters and take the nearest pixel; the others leave masks
+    alone. What comes in from outside is ignored, unless an operation repeats the border or mirrors the image there.
+    """
+
+    def __init__(self, operations: list[Operation], size: tuple[int, int], normalize: Normalize) -> None:
+        super().__init__(operations, size, normalize)
+        self.mask_flags = [mask_flags(built) for built in self.operations]
+        for operation, built, flags in zip(operations, self.operations, self.mask_flags, strict=True):
+            if flags is not None:
+                check_masks(operation, built, flags, size)
+
+    def forward(self, pixels: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augment and normalise images as `Augment` does, and move their masks, uint8 of shape (b, height, width)."""
+        if not any(flags is not None for flags in self.mask_flags):
+            return super().forward(pixels, targets)
+        images = pixels.float().div_(255)
+        masks = (IGNORED - targets[:, None]).float()  # 0, with which kornia fills, stands for ignored
+        for operation, flags in zip(self.operations, self.mask_flags, strict=True):
+            images = operation(images)
+            if flags is not None:
+                masks = move_masks(operation, masks, flags)
+        return self.finish(images), IGNORED - masks[:, 0].round().to(torch.uint8)
+
+
+def build_augmentation(kind: str, operations: list[Operation], size: tuple[int, int], normalize: Normalize) -> Augment:
+    """Build the augmentation of a task type.
+
+    Raises
+    ------
+    ConfigError
+        If kornia does not take an argument, or an operation cannot move masks.
+    """
+    return (AugmentWithMasks if kind == "segmentation" else Augment)(operations, size, normalize)
+
+
+def mask_flags(operation: nn.Module) -> dict[str, Any] | None:
+    """Return how a kornia operation treats masks otherwise than images; None if it leaves them alone."""
+    from kornia.augmentation import GeometricAugmentationBase2D, RandomResizedCrop
+    from kornia.constants import Resample, SamplePadding
+
+    if not isinstance(operation, GeometricAugmentationBase2D):
+        return None
+    flags: dict[str, Any] = {"resample": Resample.NEAREST, "fill": 0.0, "fill_value": None}
+    if operation.flags.get("padding_mode") is SamplePadding.FILL:
+        flags["padding_mode"] = SamplePadding.ZEROS
+    if isinstance(operation, RandomResizedCrop) and operation.flags["resample"] is not Resample.NEAREST:
+        # By slices, kornia would put masks on another grid than images; the matrix tells where images went.
+        flags |= {"cropping_mode": "resample", "align_corners": True}
+    return flags
+
+
+def move_masks(operation: Any, masks: torch.Tensor, flags: dict[str, Any]) -> torch.Tensor:
+    """Move masks, float of shape (b, 1, height, width), as the last call of an operation moved the images."""
+    return operation.transform_masks(
+        masks, operation._params, operation.flags, transform=operation.transform_matrix, **flags
+    )
+
+
+def check_masks(operation: Operation, built: nn.Module, flags: dict[str, Any], size: tuple[int, int]) -> None:
+    """Raise `ConfigError` if an operation mixes the values of masks instead of moving them."""
+    with torch.random.fork_rng(devices=[]):
+        masks = torch.rand(16, 1, *size).round() * 200
+        built(torch.zeros(16, 3, *size))
+        moved = move_masks(built, masks, flags)
+    if moved.shape != masks.shape or not torch.isin(moved, torch.tensor([0.0, 200.0])).all():
+        where = f"augmentations.operations: {operation.name}"
+        raise ConfigError(where, Words("arguments that mix the classes of masks"), "whole pixels that move")
 
 
 def build_operation(operation: Operation, size: tuple[int, int]) -> nn.Module:

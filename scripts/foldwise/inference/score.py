@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from foldwise.artifacts import FORMAT_VERSION, read_npz, write_json
+from foldwise.artifacts import FORMAT_VERSION, write_json
 from foldwise.config.jobs import ScoreConfig
 from foldwise.errors import DataError, Words
-from foldwise.inference.metrics import classification_metrics, finite_or_none
+from foldwise.inference.metrics import compute_metrics, finite_or_none
+from foldwise.npz import open_npz, row_chunks
 
 REMEDY = "Delete it and run again: it is predicted anew."
 
@@ -35,14 +36,14 @@ def score_fold(
     DataError
         If the file is damaged, the target has no labelled test split, or a logit is not finite.
     """
-    arrays = read_npz(logits, REMEDY)
+    arrays = open_npz(logits, REMEDY)
     if "test_logits" not in arrays:
         raise DataError(logits, Words("no test split"), "logits of a task with a test split")
-    if not np.isfinite(arrays["test_logits"]).all():
+    found, targets = arrays["test_logits"], arrays["test_targets"]
+    if not is_finite(found):
         remedy = "Lower optimizer.lr or set trainer.gradient_clip_val, and train anew."
         raise DataError(logits, Words("logits that are not finite"), "finite logits", remedy)
-    targets = arrays["test_targets"]
-    metrics = classification_metrics(config.metrics.classification, arrays["test_logits"], targets)
+    metrics = compute_metrics(config.type, config.metrics.of(config.type), found, targets)
     write_json(
         score,
         {
@@ -51,8 +52,14 @@ def score_fold(
             "task": task,
             "fold": fold,
             "target": target,
+            "type": config.type,
             "split": "test",
             "samples": len(targets),
             "metrics": finite_or_none(metrics),
         },
     )
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Tell whether all values are finite, looking at a few rows at a time."""
+    return all(np.isfinite(array[chunk]).all() for chunk in row_chunks(array))

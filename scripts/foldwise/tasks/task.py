@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from foldwise.artifacts import FORMAT_VERSION, lock, read_csv, sha256, write_csv, write_json
+from foldwise.artifacts import FORMAT_VERSION, lock, read_csv, read_header, sha256, write_csv, write_json
 from foldwise.config.canonical import differences
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
 from foldwise.config.names import parse_tag
-from foldwise.tasks.dataset import check_definition, check_files, is_current
-from foldwise.tasks.splits import deal_balanced_folds, deal_folds, take_stratified
+from foldwise.tasks.descriptions import DatasetFiles, check_definition, check_files, is_current
+from foldwise.tasks.masks import mask_classes
+from foldwise.tasks.samples import Sample, build_samples, is_soft, parse_targets, target_column
+from foldwise.tasks.splits import fold_samples, keep_folds, take_split
+from foldwise.tasks.tags import apply_tag
 
 SPLITS = ("train", "test", "unlabeled")
-SAMPLE_COLUMNS = ("sample_id", "split", "image", "class", "group")
-TEST_FRACTION = 1 / 6
-UNLABELED_FRACTION = 1 / 15
-
-
-class Sample(NamedTuple):
-    """A row of ``samples.csv``."""
-
-    sample_id: str
-    split: str
-    image: str
-    label: str
-    group: str
+EMBEDDED_TEST = 1 / 6
+EMBEDDED_UNLABELED = 1 / 15
 
 
 class TaskFiles(NamedTuple):
@@ -59,25 +51,31 @@ class Task:
     ----------
     name : str
         Task or variant.
+    type : str
+        Task type.
     dataset : str
         The dataset that owns the images.
     classes : tuple of str
-        Class names in the order of logits.
+        Class names in the order of logits; none for regression.
     sample_ids, images, splits : ndarray of str, shape (n,)
         Id, image and split of each sample, in the task's order.
-    labels : ndarray of int64, shape (n,)
-        Class index, -1 where the sample has no label.
+    targets : ndarray
+        What is learned. Classification: class index, int64 of shape (n,), -1 where there is none. Multi-label: uint8 of
+        shape (n, classes), 255 where there are none, or float32 for soft labels, NaN where there are none. Regression:
+        float32 of shape (n,), NaN where there is none. Segmentation: empty, of shape (n, 0), as masks are stored with
+        the tensors.
     folds : ndarray of int64, shape (n,)
         Fold of each training sample, -1 for the others.
     """
 
     name: str
+    type: str
     dataset: str
     classes: tuple[str, ...]
     sample_ids: np.ndarray
     images: np.ndarray
     splits: np.ndarray
-    labels: np.ndarray
+    targets: np.ndarray
     folds: np.ndarray
 
     def split(self, name: str, fold: int) -> np.ndarray:
@@ -95,8 +93,9 @@ def create_task(
     dataset_record: DatasetRecord,
     about: Description,
     revision: int,
-    dataset: Path,
+    dataset: DatasetFiles,
     files: TaskFiles,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> None:
     """Make splits and folds of a dataset and describe the task.
 
@@ -110,28 +109,65 @@ def create_task(
         Licence, reference and keywords.
     revision : int
         Revision of the code that writes it.
-    dataset : Path
-        ``dataset.json`` of its dataset.
+    dataset : DatasetFiles
+        Description and annotations of its dataset.
     files : TaskFiles
         What to write. What an equal definition already wrote is kept.
+    warn : callable
+        Receives what a user should know: the same image in training and test, for instance.
 
     Raises
     ------
     MissingData, DataError
-        If the dataset is missing, damaged or made for another definition, or a class has fewer
-        samples than there are balanced folds.
+        If the dataset is missing, damaged or made for another definition, annotations cannot be used (all of them are
+        listed), or a class has fewer samples than there are balanced folds.
     """
-    source = check_definition(dataset, dataset_record, "create_dataset")
+    where = f"task {task}"
+    source = check_definition(dataset.description, dataset_record, "create_dataset")
     identity = identify(record, about, revision, source)
     with lock(files.description.parent):
         if is_current(files.description, identity, files.tables):
             return
-        labels = dataset.parent / "files" / "labels.csv"
-        check_files(dataset, source["checksums"], {"files/labels.csv": labels}, "create_dataset")
-        table = read_csv(labels, ("image", "class"))
-        samples = split_samples(table["image"], table["class"], record.seed)
-        folds = fold_samples(samples, record, "fold", task)
-        write_task(task, record, samples, folds, files, identity)
+        check_files(dataset.description, source["checksums"], dataset.tables, "create_dataset")
+        annotations = read_csv(dataset.annotations, read_header(dataset.annotations))
+        names = mask_names(record, source, where) if record.type == "segmentation" else source["class_names"]
+        samples, classes, folds = build_samples(annotations, record, names, where)
+        classes = names if record.type == "segmentation" else classes
+        samples = set_apart(samples, record, dataset_record.source)
+        if folds is None:
+            folds = fold_samples(samples, record, "fold", where)
+        else:
+            folds = keep_folds(samples, folds, record.n_folds, where)
+        shared = find_shared(samples, source["duplicates"])
+        if shared:
+            warn(f"{where}: {len(shared)} images are in train and in test, first {' and '.join(shared[0])}.")
+        column = target_column(record, annotations)
+        write_task(task, record, column, samples, folds, classes, files, {**identity, "shared_images": shared})
+
+
+def mask_names(record: TaskRecord, source: Mapping[str, Any], where: str) -> list[str]:
+    """Return the names of the classes of masks."""
+    return list(mask_classes(record.classes, source["mask_values"], source["class_names"], where))
+
+
+def set_apart(samples: list[Sample], record: TaskRecord, source: str) -> list[Sample]:
+    """Set a test split apart where the source has none; of the embedded sets an unlabeled one too."""
+    if any(sample.split == "test" for sample in samples) or record.type == "unlabeled":
+        return samples
+    embedded = source == "embedded"
+    samples = take_split(samples, "test", EMBEDDED_TEST if embedded else record.test_fraction, record)
+    return take_split(samples, "unlabeled", EMBEDDED_UNLABELED if embedded else 0.0, record)
+
+
+def find_shared(samples: Sequence[Sample], duplicates: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return groups of identical images of which some are in train and some in test, by name."""
+    splits: dict[str, set[str]] = {}
+    for sample in samples:
+        splits.setdefault(sample.image, set()).add(sample.split)
+    both = {"train", "test"}
+    alone = [[image] for image, found in splits.items() if both <= found]
+    groups = [[image for image in group if image in splits] for group in duplicates]
+    return alone + [group for group in groups if both <= set().union(*(splits[image] for image in group))]
 
 
 def identify(record: TaskRecord, about: Description, revision: int, source: dict[str, Any]) -> dict[str, Any]:
@@ -142,30 +178,6 @@ def identify(record: TaskRecord, about: Description, revision: int, source: dict
         "revision": revision,
         "inputs": source["checksums"],
     }
-
-
-def split_samples(images: Sequence[str], labels: Sequence[str], seed: int) -> list[Sample]:
-    """Set a stratified test split and an unlabeled split apart from the training samples."""
-    test = take_stratified(images, labels, TEST_FRACTION, seed, "test")
-    rest = [place for place, image in enumerate(images) if image not in test]
-    unlabeled = take_stratified(
-        [images[place] for place in rest], [labels[place] for place in rest], UNLABELED_FRACTION, seed, "unlabeled"
-    )
-    samples = []
-    for image, label in zip(images, labels, strict=True):
-        split = "test" if image in test else "unlabeled" if image in unlabeled else "train"
-        samples.append(Sample(image, split, image, "" if split == "unlabeled" else label, ""))
-    return samples
-
-
-def fold_samples(samples: Sequence[Sample], record: TaskRecord, purpose: str, task: str) -> dict[str, int]:
-    """Deal the training samples into folds, balanced if the task wants it."""
-    train = [sample for sample in samples if sample.split == "train"]
-    ids = [sample.sample_id for sample in train]
-    if not record.ensure_balancing:
-        return deal_folds(ids, record.n_folds, record.seed, purpose)
-    labels = [sample.label for sample in train]
-    return deal_balanced_folds(ids, labels, record.n_folds, record.seed, purpose, f"task {task}")
 
 
 def derive_task(
@@ -194,8 +206,7 @@ def derive_task(
 
     Notes
     -----
-    ``nested-FOLD``: the old test split is dropped, fold FOLD becomes the test split, the other
-    training samples are dealt into folds anew. The unlabeled split stays with the parent.
+    What each tag does is said in `foldwise.tasks.tags`.
     """
     source = check_definition(parent.description, parent_record, rule_of(parent_record))
     identity = identify(record, about, revision, source)
@@ -205,10 +216,9 @@ def derive_task(
         check_files(parent.description, source["checksums"], parent.tables, rule_of(parent_record))
         samples, folds = read_samples(parent), read_folds(parent)
         tag = parse_tag(record.tags[-1], task)
-        if tag.name == "nested":
-            samples = nest_samples(samples, folds, tag.arguments[0])
-            folds = fold_samples(samples, record, f"fold:{tag}", task)
-        write_task(task, record, samples, folds, files, identity, source["classes"])
+        samples, folds, classes = apply_tag(tag, samples, folds, source["classes"], record, f"task {task}")
+        column = target_column(record, read_header(parent.samples))
+        write_task(task, record, column, samples, folds, classes, files, identity)
 
 
 def rule_of(record: TaskRecord) -> str:
@@ -216,30 +226,21 @@ def rule_of(record: TaskRecord) -> str:
     return "derive_task" if record.tags else "create_task"
 
 
-def nest_samples(samples: Sequence[Sample], folds: dict[str, int], outer: int) -> list[Sample]:
-    """Turn an outer fold into the test split and drop what was not training data."""
-    return [
-        sample._replace(split="test" if folds[sample.sample_id] == outer else "train")
-        for sample in samples
-        if sample.split == "train"
-    ]
-
-
 def write_task(
     task: str,
     record: TaskRecord,
+    column: str,
     samples: Sequence[Sample],
     folds: dict[str, int],
+    classes: Sequence[str],
     files: TaskFiles,
     identity: dict[str, Any],
-    classes: Sequence[str] | None = None,
 ) -> None:
     """Write the three files of a task; the description comes last, as it vouches for the others."""
-    classes = classes or sorted({sample.label for sample in samples if sample.label})
     ids = [sample.sample_id for sample in samples if sample.sample_id in folds]
-    write_csv(files.samples, SAMPLE_COLUMNS, samples)
+    write_csv(files.samples, ("sample_id", "split", "image", column, "group"), samples)
     write_csv(files.folds, ("sample_id", "fold"), ((sample, folds[sample]) for sample in ids))
-    counts = {split: count_classes(samples, split, classes) for split in SPLITS}
+    counts = {split: count_classes(samples, split, classes, record.type) for split in SPLITS}
     sizes = Counter(folds.values())
     write_json(
         files.description,
@@ -249,12 +250,11 @@ def write_task(
             "dataset": record.dataset,
             "type": record.type,
             "classes": list(classes),
-            "modalities": ["image"],
+            "modalities": ["image", "mask"] if record.type == "segmentation" else ["image"],
             "counts": {split: count for split, count in counts.items() if count["samples"]},
             "folds": {
                 "n_folds": record.n_folds,
-                "made": f"dealt by a hash of seed {record.seed} and sample id, "
-                + ("class by class" if record.ensure_balancing else "regardless of class"),
+                "made": how_folds_were_made(record, any(sample.group for sample in samples)),
                 "sizes": [sizes[fold] for fold in range(record.n_folds)],
             },
             **identity,
@@ -263,16 +263,26 @@ def write_task(
     )
 
 
-def count_classes(samples: Sequence[Sample], split: str, classes: Sequence[str]) -> dict:
+def how_folds_were_made(record: TaskRecord, grouped: bool) -> str:
+    """Say in words how the folds came about."""
+    if record.given_folds:
+        return "given by the source" if not record.tags else "from those given by the source"
+    how = "class by class" if record.ensure_balancing else "regardless of class"
+    return f"dealt by a hash of seed {record.seed} and sample id, {how}{', whole groups' if grouped else ''}"
+
+
+def count_classes(samples: Sequence[Sample], split: str, classes: Sequence[str], kind: str) -> dict[str, Any]:
     """Count the samples of a split, in all and by class."""
-    labels = Counter(sample.label for sample in samples if sample.split == split)
-    by_class = {label: labels[label] for label in classes if labels[label]}
-    return {"samples": sum(labels.values()), **({"classes": by_class} if by_class else {})}
+    found = [sample.target for sample in samples if sample.split == split]
+    labels = Counter(name for target in found for name in (target.split(";") if kind == "multilabel" else [target]))
+    by_class = {label: labels[label] for label in classes if labels[label]} if kind != "segmentation" else {}
+    return {"samples": len(found), **({"classes": by_class} if by_class else {})}
 
 
 def read_samples(files: TaskFiles) -> list[Sample]:
     """Read the samples of a task."""
-    return [Sample(*row) for row in zip(*read_csv(files.samples, SAMPLE_COLUMNS).values(), strict=True)]
+    columns = read_header(files.samples)
+    return [Sample(*row) for row in zip(*read_csv(files.samples, columns).values(), strict=True)]
 
 
 def read_folds(files: TaskFiles) -> dict[str, int]:
@@ -292,14 +302,15 @@ def read_task(files: TaskFiles, record: TaskRecord) -> Task:
     description = check_definition(files.description, record, rule_of(record))
     check_files(files.description, description["checksums"], files.tables, rule_of(record))
     samples, folds = read_samples(files), read_folds(files)
-    index = {name: place for place, name in enumerate(description["classes"])}
+    soft = is_soft(read_header(files.samples))
     return Task(
         name=description["task"],
+        type=description["type"],
         dataset=description["dataset"],
         classes=tuple(description["classes"]),
         sample_ids=np.array([sample.sample_id for sample in samples]),
         images=np.array([sample.image for sample in samples]),
         splits=np.array([sample.split for sample in samples]),
-        labels=np.array([index.get(sample.label, -1) for sample in samples], dtype=np.int64),
+        targets=parse_targets(samples, description["type"], description["classes"], soft),
         folds=np.array([folds.get(sample.sample_id, -1) for sample in samples], dtype=np.int64),
     )

@@ -41,11 +41,12 @@ class KeepWeights(lightning.Callback):
 
 
 class ReportEpochs(lightning.Callback):
-    """Report every epoch in a line: how far, how well, how long still."""
+    """Report every epoch in a line: how far, how well (both losses and one metric), how long still."""
 
-    def __init__(self, report: Callable[[str], None], epochs: int) -> None:
+    def __init__(self, report: Callable[[str], None], epochs: int, metric: str) -> None:
         self.report = report
         self.epochs = epochs
+        self.metric = metric
         self.started = time.monotonic()
 
     def on_validation_end(self, trainer: lightning.Trainer, module: Any) -> None:
@@ -53,5 +54,5 @@ class ReportEpochs(lightning.Callback):
         row = module.curves[-1]
         done = trainer.current_epoch + 1
         left = (time.monotonic() - self.started) / done * (self.epochs - done)
-        figures = ", ".join(f"{key} {row[key]:.4g}" for key in ("train_loss", "val_loss", "accuracy") if key in row)
+        figures = ", ".join(f"{key} {row[key]:.4g}" for key in ("train_loss", "val_loss", self.metric))
         self.report(f"epoch {done} of {self.epochs}: {figures}; {left:.0f} s left")

@@ -12,21 +12,23 @@ import lightning.pytorch as lightning
 import torch
 
 from foldwise.artifacts import FORMAT_VERSION, write_csv, write_json
+from foldwise.config.architectures import Arch
 from foldwise.config.canonical import differences, tensor_folder
 from foldwise.config.jobs import TrainConfig
-from foldwise.config.pipeline import CLASSIFICATION_METRICS, Pipeline, TrainerSection
-from foldwise.data.augment import Augment, Normalize, normalization_statistics
-from foldwise.data.batches import Batches, BatchPlan, TrainingPlan
+from foldwise.config.pipeline import Pipeline, TrainerSection
+from foldwise.data.augment import Normalize, build_augmentation, normalization_statistics
+from foldwise.data.batches import Batches, BatchPlan, TrainingPlan, targets_of
+from foldwise.data.masks import MaskFiles
 from foldwise.data.preprocess import TensorFiles
 from foldwise.data.tensors import TensorStore, open_tensors
 from foldwise.errors import ConfigError, DataError, Words
 from foldwise.inference.metrics import finite_or_none
-from foldwise.models.network import Network, build_network, count_parameters
+from foldwise.models.network import Network, build_network, count_outputs, count_parameters, side_step
 from foldwise.models.weights import write_weights
 from foldwise.tasks.task import Task, TaskFiles, read_task
 from foldwise.training.callbacks import KeepWeights, ReportEpochs
-from foldwise.training.losses import build_loss
 from foldwise.training.module import FoldModule
+from foldwise.training.objective import build_objective
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def train_fold(
     files: ModelFiles,
     revision: int = 1,
     report: Callable[[str], None] = lambda text: None,
+    masks: MaskFiles | None = None,
 ) -> dict[str, Any]:
     """Train a model that validates on one fold and learns from the others.
 
@@ -66,6 +69,8 @@ def train_fold(
         Revision of the code.
     report : callable
         Receives a line of progress an epoch.
+    masks : MaskFiles, optional
+        Masks of a segmentation task.
 
     Returns
     -------
@@ -76,24 +81,42 @@ def train_fold(
     ------
     MissingData, DataError
         If data is missing, damaged or made for another definition, or a loss is not finite.
+    ConfigError
+        If the pipeline cannot serve the task type or the size of the images.
     """
     data = read_task(task, config.task)
+    store = open_tensors(tensors, config.tensors, masks)
+    return train_model(config, pipeline_name, fold, data, store, files, revision, report)
+
+
+def train_model(
+    config: TrainConfig,
+    pipeline_name: str,
+    fold: int,
+    data: Task,
+    store: TensorStore,
+    files: ModelFiles,
+    revision: int,
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train on data that has been read, and write the model; see `train_fold`."""
     check_fold(data, fold)
-    store = open_tensors(tensors, config.tensors)
     module, keep = fit(config, data, store, fold, report)
     weights = write_weights(files.weights, keep.weights) if files.weights else None
     columns = list(module.curves[0])
     write_csv(files.curves, columns, ([row[column] for column in columns] for row in module.curves))
-    best = module.curves[keep.epoch]
+    best, scale = module.curves[keep.epoch], module.objective.scale
     record = {
         "format_version": FORMAT_VERSION,
         "pipeline": pipeline_name,
         "task": data.name,
+        "type": data.type,
         "fold": fold,
         "score": best["val_loss"],
         "epoch": keep.epoch,
-        "metrics": finite_or_none({key: best[key] for key in CLASSIFICATION_METRICS}),
+        "metrics": finite_or_none({key: best[key] for key in module.objective.metrics}),
         "classes": list(data.classes),
+        **({"target": scale._asdict()} if scale else {}),
         "parameters": count_parameters(module.network),
         "channels": int(store.images.shape[3]),
         "normalization": {"mean": module.normalize.mean, "std": module.normalize.std},
@@ -113,23 +136,25 @@ def fit(
 ) -> tuple[FoldModule, KeepWeights]:
     """Train with Lightning; return the module and the weights to keep."""
     pipeline = config.pipeline
-    rows = {split: store.rows_of(task, task.split(split, fold)) for split in ("train", "val")}
-    labels = {split: task.labels[task.split(split, fold)] for split in ("train", "val")}
-    plan = TrainingPlan(labels["train"], pipeline.sampling, config.seed)
-    train = Batches(store.images, rows["train"], labels["train"], plan)
-    val = Batches(store.images, rows["val"], labels["val"], BatchPlan(len(rows["val"]), pipeline.sampling.batch_size))
+    places = {split: task.split(split, fold) for split in ("train", "val")}
+    rows = {split: store.rows_of(task, places[split]) for split in places}
+    targets = {split: targets_of(store, task, places[split]) for split in places}
+    plan = TrainingPlan(targets["train"], pipeline.sampling, config.seed)
+    train = Batches(store.images, rows["train"], targets["train"], plan)
+    val = Batches(store.images, rows["val"], targets["val"], BatchPlan(len(rows["val"]), pipeline.sampling.batch_size))
     check_limits(pipeline.trainer, train=len(train), val=len(val))
     torch.manual_seed(config.seed)
-    network = build_network(pipeline.arch, store.images.shape[3], [len(task.classes)])
-    check_size(network, pipeline.arch.name, store.images.shape[1:])
+    height, width, channels = store.images.shape[1:]
+    network = build_network(pipeline.arch, channels, [count_outputs(task.type, task.classes)], [task.type])
+    check_size(network, pipeline.arch, (height, width, channels))
     normalize = Normalize(*normalization_statistics(pipeline.augmentations, store.channel_statistics(rows["train"])))
-    augment = Augment(pipeline.augmentations.operations, store.images.shape[1:3], normalize)
-    loss = build_loss(pipeline.loss, labels["train"], task.classes)
+    augment = build_augmentation(task.type, pipeline.augmentations.operations, (height, width), normalize)
+    objective = build_objective(pipeline.loss, task, targets["train"])
     steps = -(-limit_batches(len(train), pipeline) // pipeline.trainer.accumulate_grad_batches)
-    module = FoldModule(network, pipeline, loss, augment, normalize, config.seed, steps)
+    module = FoldModule(network, pipeline, objective, augment, normalize, config.seed, steps)
     keep = KeepWeights(pipeline.mode.store_best)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = build_trainer(pipeline, [keep, ReportEpochs(report, pipeline.trainer.max_epochs)])
+    trainer = build_trainer(pipeline, [keep, ReportEpochs(report, pipeline.trainer.max_epochs, objective.metrics[0])])
     trainer.fit(module, train, val)
     return module, keep
 
@@ -150,15 +175,17 @@ def check_limits(trainer: TrainerSection, **batches: int) -> None:
             )
 
 
-def check_size(network: Network, arch: str, shape: tuple[int, ...]) -> None:
-    """Raise `ConfigError` if images of (height, width, channels) are too small for a network."""
+def check_size(network: Network, arch: Arch, shape: tuple[int, ...]) -> None:
+    """Raise `ConfigError` if a network cannot work on images of (height, width, channels)."""
     height, width, channels = shape
+    found, step = Words(f"{height} x {width} pixels"), side_step(arch)
+    if height % step or width % step:
+        raise ConfigError("preprocessing.size", found, f"a multiple of {step} for {arch.name}")
     try:
         with torch.inference_mode():
             network.eval()(torch.zeros(1, channels, height, width))
     except RuntimeError as error:
-        expected = f"images large enough for {arch}"
-        raise ConfigError("preprocessing.size", Words(f"{height} x {width} pixels"), expected, str(error)) from error
+        raise ConfigError("preprocessing.size", found, f"images large enough for {arch.name}", str(error)) from error
     network.train()
 
 

@@ -7,13 +7,12 @@ from typing import Any
 import lightning.pytorch as lightning
 import numpy as np
 import torch
-from torch import nn
 
-from foldwise.config.pipeline import CLASSIFICATION_METRICS, Pipeline
+from foldwise.config.pipeline import Pipeline
 from foldwise.data.augment import Augment, Normalize
 from foldwise.errors import DataError, Words
-from foldwise.inference.metrics import classification_metrics
 from foldwise.models.network import Network
+from foldwise.training.objective import Objective, start_validation
 from foldwise.training.optimisers import build_optimizer, build_scheduler
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -28,10 +27,10 @@ class FoldModule(lightning.LightningModule):
         The network, its first head that of the task.
     pipeline : Pipeline
         The recipe.
-    loss : Module
-        From logits (b, classes) and class indices (b,) to a scalar.
+    objective : Objective
+        Loss and metrics of the task type.
     augment, normalize : Module
-        From uint8 images to the network's input, in training and in validation.
+        From uint8 images to the network's input, in training (masks move with them) and in validation.
     seed : int
         Seed of training; the random numbers of an epoch depend on it and on the epoch alone.
     steps_per_epoch : int
@@ -47,7 +46,7 @@ class FoldModule(lightning.LightningModule):
         self,
         network: Network,
         pipeline: Pipeline,
-        loss: nn.Module,
+        objective: Objective,
         augment: Augment,
         normalize: Normalize,
         seed: int,
@@ -56,14 +55,15 @@ class FoldModule(lightning.LightningModule):
         super().__init__()
         self.network = network
         self.pipeline = pipeline
-        self.loss = loss
+        self.objective = objective
+        self.loss = objective.loss
         self.augment = augment
         self.normalize = normalize
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
         self.curves: list[dict[str, float]] = []
         self.train_losses: list[torch.Tensor] = []
-        self.validation: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.validation = start_validation(objective)
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser, and the schedule stepped after every optimiser step."""
@@ -82,19 +82,19 @@ class FoldModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         """Return the loss of a batch."""
-        pixels, labels = batch
-        loss = self.loss(self.network(self.augment(pixels)), labels)
+        images, targets = self.augment(*batch)
+        loss = self.loss(self.network(images), targets)
         self.train_losses.append(loss.detach())
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the logits of the epoch before."""
-        self.validation.clear()
+        """Forget the epoch before."""
+        self.validation = start_validation(self.objective)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        """Keep the logits of a batch."""
-        pixels, labels = batch
-        self.validation.append((self.network(self.normalize(pixels)).to(self.dtype), labels))
+        """Take in the logits of a batch."""
+        pixels, targets = batch
+        self.validation.add(self.network(self.normalize(pixels)).to(self.dtype), targets)
 
     def on_validation_epoch_end(self) -> None:
         """Add a row to the curves.
@@ -104,12 +104,11 @@ class FoldModule(lightning.LightningModule):
         DataError
             If a loss is not finite: names epoch, step and learning rate.
         """
-        logits, labels = (torch.cat(parts) for parts in zip(*self.validation, strict=True))
         row = {
             "epoch": self.current_epoch,
             "lr": self.optimizers().param_groups[-1]["lr"],  # type: ignore[union-attr]
             "train_loss": torch.stack(self.train_losses).mean().item(),
-            "val_loss": self.loss(logits, labels).item(),
+            "val_loss": self.validation.loss(),
         }
         for key in ("train_loss", "val_loss"):
             if not np.isfinite(row[key]):
@@ -117,5 +116,4 @@ class FoldModule(lightning.LightningModule):
                 raise DataError(
                     where, Words(str(row[key])), "a finite loss", "Lower optimizer.lr or set trainer.gradient_clip_val."
                 )
-        metrics = classification_metrics(CLASSIFICATION_METRICS, logits.cpu().numpy(), labels.cpu().numpy())
-        self.curves.append({**row, **metrics})
+        self.curves.append({**row, **self.validation.metrics()})

@@ -1,4 +1,4 @@
-"""Load configurations as the shipped library of presets gives them."""
+"""Load configurations with the shipped presets, and no tasks but embedded ones and those that a test defines."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 from foldwise.config.load import Library, load_config
 from foldwise.errors import FoldwiseError
 
-LIBRARY = Library.read(Path(__file__).parents[3] / "config")
+FOLDER = Path(__file__).parents[3] / "config"
+LIBRARY = Library(Library.read(FOLDER).presets, {})
 SMALL = {"name": "resnet10", "block_inplanes": [16, 32, 64, 128], "conv1_t_size": 3, "conv1_t_stride": 1}
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foldwise.config.architectures import DenseNet, ResNet
 from foldwise.config.canonical import (
     JobConfig,
     canonical_json,
@@ -17,20 +18,9 @@ from foldwise.config.canonical import (
     tensor_folder,
     tensor_record,
 )
-from foldwise.config.definition import Description, TaskRecord
-from foldwise.config.pipeline import (
-    SGD,
-    AdamW,
-    Augmentations,
-    Cosine,
-    DenseNet,
-    Focal,
-    Pipeline,
-    Preprocessing,
-    ResNet,
-    Sampling,
-    TrainerSection,
-)
+from foldwise.config.definition import DatasetRecord, Description, TaskRecord
+from foldwise.config.pipeline import SGD, AdamW, Augmentations, Cosine, Focal, Pipeline, Sampling, TrainerSection
+from foldwise.config.preprocessing import Preprocessing
 
 KEYS = st.text(string.ascii_lowercase, min_size=1, max_size=3)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
@@ -131,9 +121,46 @@ def test_digests_depend_on_values_alone():
     assert digest({}, 8) == digest({})[:8]
 
 
+def test_a_name_that_chooses_nothing_is_no_more_than_a_key():
+    assert component(DatasetRecord(dataset="digits")) == {"dataset": "digits"}
+    assert component(DatasetRecord(dataset="a", name="digits")) == {"dataset": "a", "name": "digits"}
+
+
+def test_the_order_of_classes_is_kept_and_that_of_other_mappings_is_not():
+    one = TaskRecord(dataset="a", classes={"normal": [0], "abnormal": [1, 2]}, columns={"id": "a", "class": "b"})
+    two = TaskRecord(dataset="a", classes={"abnormal": [1, 2], "normal": [0]}, columns={"class": "b", "id": "a"})
+    text = canonical_json(differences(one))
+    assert text == ('{"classes":[["normal",[0]],["abnormal",[1,2]]],"columns":{"class":"b","id":"a"},"dataset":"a"}')
+    assert text != canonical_json(differences(two))
+    read = TaskRecord.model_validate(json.loads(text))
+    assert read == one
+    assert list(read.classes) == ["normal", "abnormal"]
+
+
+OPTIONS = {
+    "size": 64,
+    "steps": [{"name": "resize"}],
+    "reduced_decoding": False,
+    "storage": "jpeg",
+    "quality": 90,
+}
+
+
 def test_a_preprocessing_has_a_folder_for_each_definition():
-    default, named = tensor_folder(Preprocessing()), tensor_folder(Preprocessing(id="mine"))
-    assert default == f"default-{digest({}, 8)}"
-    assert named == default.replace("default", "mine")
-    assert tensor_folder(Preprocessing(size=64)) != tensor_folder(Preprocessing(size=96))
-    assert tensor_record("digits", Preprocessing(id="mine", size=64)).model_dump() == {"dataset": "digits", "size": 64}
+    assert set(OPTIONS) | {"id"} == set(Preprocessing.model_fields)
+    changed = [Preprocessing.model_validate({key: value}) for key, value in OPTIONS.items()]
+    changed += [Preprocessing.model_validate({"steps": [{"name": "resize", "interpolation": "box"}]}), Preprocessing()]
+    assert len({tensor_folder(recipe) for recipe in changed}) == len(changed)
+
+
+def test_the_folder_of_a_preprocessing_never_changes_its_name():
+    steps = [{"name": "resize_shorter", "interpolation": "bilinear"}, {"name": "center_crop"}]
+    assert tensor_folder(Preprocessing()) == "default-44136fa3"
+    assert tensor_folder(Preprocessing.model_validate({"id": "mine", "steps": steps})) == "mine-44136fa3"
+
+
+def test_the_record_of_tensors_holds_all_of_a_preprocessing_but_its_name():
+    record = tensor_record("digits", Preprocessing(id="mine", size=64))
+    assert differences(record) == {"dataset": "digits", "preprocessing": {"size": 64}}
+    assert record == tensor_record("digits", Preprocessing(id="other", size=64))
+    assert differences(tensor_record("digits", Preprocessing())) == {"dataset": "digits"}

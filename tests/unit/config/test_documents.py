@@ -9,11 +9,16 @@ import pytest
 import yaml
 
 from foldwise.config.definition import TaskDefinition
-from foldwise.config.documents import EXAMPLES, main, out_of_date, top_level
+from foldwise.config.documents import EXAMPLES, main, out_of_date
+from foldwise.config.examples import SOURCES
 from foldwise.config.load import Library, load_config
 from foldwise.config.modes import Pivot
+from foldwise.config.names import TAGS
 from foldwise.config.pipeline import PIPELINE_SECTIONS, kornia_operations
-from foldwise.config.section import nested_sections
+from foldwise.config.preprocessing import PreprocessingChoice
+from foldwise.config.section import nested_sections, tag_words
+from foldwise.config.sources import SOURCE_KEYS
+from foldwise.config.tables import top_level
 from foldwise.errors import FoldwiseError
 
 FOLDER = Path(__file__).parents[3] / "config"
@@ -158,6 +163,11 @@ ACCEPTED = [
     {"arch": {"name": "densenet121"}, "pipelines": {"a": {"arch": {"growth_rate": 16}, "trainer": "long"}}},
     {"augmentations": {"operations": [{"name": "RandomAffine", "degrees": 5}]}},
     {"definitions": {"tenfold": {"dataset": "digits", "n_folds": 10}}, "tasks": ["digits", "tenfold"]},
+    {"definitions": {"a": {"source": "table", "path": "a.csv", "columns": {"class": "b"}, "classes": {"c": [1, "d"]}}}},
+    {"tagging": {"all": "+subset-0.5", "variants": ["+identity"]}},
+    {"preprocessing": {"steps": [{"name": "resize", "interpolation": "box"}]}},
+    {"preprocessing": {"steps": [{"name": "resize_longer"}, {"name": "pad", "fill": 9}], "storage": "jpeg"}},
+    *({"definitions": yaml.safe_load(example.text)} for example in SOURCES.values()),
 ]
 REJECTED = [
     {"traine": {}},
@@ -175,6 +185,12 @@ REJECTED = [
     {"pipelines": {"a": {"sampling": {"batch": 1}}}},
     {"definitions": {"a": {"sorce": "embedded"}}},
     {"definitions": {"a b": {}}},
+    {"definitions": {"a": {"source": "foldr", "path": "b"}}},
+    {"definitions": {"a": {"source": "table", "path": "b", "columns": {"klass": "c"}}}},
+    {"definitions": {"a": {"source": "coco", "path": "b", "annotations": {"val": "c"}}}},
+    {"tagging": {"all": "subset"}},
+    {"preprocessing": {"steps": []}},
+    {"preprocessing": {"steps": [{"name": "resise"}]}},
     {"augmentations": {"operations": [{"name": "RandomAffin"}]}},
     {"augmentations": {"operations": [{}]}},
     {"pivot": 5},
@@ -225,6 +241,25 @@ def test_the_readme_has_a_row_for_every_key_and_component():
             assert set(tables.get(heading, {})) == set(kind.model_fields), heading
     assert shown == set(top_level())
     assert set(tables["Operations"]) == set(kornia_operations())
+
+
+def test_the_readme_has_a_row_for_every_source_tag_and_step():
+    tables = readme_tables()
+    assert {kind: re.findall(r"`(\w+)`", cells[0]) for kind, cells in tables["Sources"].items()} == {
+        kind: list(keys) for kind, keys in SOURCE_KEYS.items()
+    }
+    assert [row.partition("-")[0].removeprefix("+") for row in tables["Tags"]] == list(TAGS)
+    steps = {word: kind for kind in nested_sections(PreprocessingChoice) for word in tag_words(kind)}
+    assert list(tables["Steps"]) == list(steps)
+    for step, kind in steps.items():
+        assert re.findall(r"`(\w+)`:", tables["Steps"][step][1]) == [key for key in kind.model_fields if key != "name"]
+    assert tables["Steps"]["pad"][1] == "`fill`: an integer >= 0 and <= 255; default `0`"
+
+
+@pytest.mark.parametrize("source", SOURCE_KEYS)
+def test_the_readme_shows_an_example_of_every_source(source):
+    assert f"#### Example of `{source}`\n\n```yaml\n{SOURCES[source].text.strip()}\n```\n" in README
+    assert max(map(len, SOURCES[source].text.splitlines())) <= 80
 
 
 def test_the_readme_tells_what_is_accepted_the_default_and_the_use():

@@ -8,10 +8,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from foldwise.config.architectures import ResNet
 from foldwise.config.canonical import canonical_json, differences
-from foldwise.config.documents import top_level
+from foldwise.config.definition import EMBEDDED_TASKS, TaskDefinition
 from foldwise.config.load import TOP_LEVEL, Library, expand_keys, load_config
-from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline, ResNet
+from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline
+from foldwise.config.tables import top_level
 from foldwise.errors import FoldwiseError
 from unit.config.loading import SMALL, load, message, recipe
 
@@ -21,7 +23,7 @@ def test_nothing_set_is_the_default():
     config = load()
     assert (config.project, config.seed, config.pivot.task) == ("default", 42, "digits")
     assert config.pipelines == {"default": Pipeline()}
-    assert list(config.definitions) == ["digits"]
+    assert list(config.definitions) == list(EMBEDDED_TASKS)
 
 
 def test_a_raw_tree_is_not_changed():
@@ -233,7 +235,11 @@ def test_what_is_no_pivot(pivot):
 KEYS = st.text(string.ascii_lowercase, min_size=1, max_size=3)
 
 
-@given(st.dictionaries(KEYS, st.dictionaries(KEYS, st.dictionaries(KEYS, st.integers(), min_size=1), min_size=1)))
+def nested(inner):
+    return st.dictionaries(KEYS, inner, min_size=1, max_size=3)
+
+
+@given(nested(nested(nested(st.integers()))))
 def test_nested_keys_say_the_same_as_mappings(tree):
     flat = {
         f"{a}__{b}__{c}": value for a, inner in tree.items() for b, leaf in inner.items() for c, value in leaf.items()
@@ -245,13 +251,28 @@ def test_nested_keys_say_the_same_as_mappings(tree):
 
 
 def test_definitions_join_the_embedded_ones_and_those_of_files():
-    library = Library({}, {"filed": {"dataset": "digits", "n_folds": 3}, "both": {"dataset": "digits", "n_folds": 3}})
+    library = Library({}, {"filed": {"dataset": "digits", "n_folds": 3}, "both": {"dataset": "digits", "n_folds": 4}})
     raw = {"definitions": {"both": {"dataset": "digits", "n_folds": "4"}, "own": "{dataset: digits, licence: mine}"}}
     config = load_config(raw, library)
-    assert set(config.definitions) == {"digits", "filed", "both", "own"}
+    assert list(config.definitions) == [*EMBEDDED_TASKS, "filed", "both", "own"]
     assert (config.definitions["filed"].n_folds, config.definitions["both"].n_folds) == (3, 4)
     assert config.definitions["own"].licence == "mine"
     assert config.definitions["digits"].licence == "CC BY 4.0"
+
+
+def test_a_definition_beside_another_in_a_file_of_that_name_is_a_mistake():
+    library = Library({}, {"birds": {"dataset": "digits", "n_folds": 3}})
+    with pytest.raises(FoldwiseError) as caught:
+        load_config({"definitions": {"birds": {"dataset": "digits", "n_folds": 4}}}, library)
+    assert caught.value.message == (
+        "definitions.birds: got a second definition, expected one: tasks/birds.yaml defines it otherwise. "
+        "Give one another name."
+    )
+
+
+def test_a_mistake_in_a_file_of_a_task_is_told_with_its_name():
+    with pytest.raises(FoldwiseError, match=r"definitions\.birds\.n_folds: got 1, expected an integer >= 2"):
+        load_config({}, Library({}, {"birds": {"dataset": "digits", "n_folds": 1}}))
 
 
 def test_a_definition_may_replace_an_embedded_one():
@@ -276,9 +297,25 @@ SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=3)
 )
 WORDS = st.sampled_from(
-    ["null", "[a", "{", "1e-3", ".nan", "2020-13-45", "small", "digits", "auto", "+nested-0", "~", ""]
+    [
+        "null",
+        "[a",
+        "{",
+        "1e-3",
+        ".nan",
+        "2020-13-45",
+        "small",
+        "digits",
+        "auto",
+        "+nested-0",
+        "~",
+        "",
+        "folder",
+        "pad",
+    ]
 )
-INNER = sorted({key for field in top_level().values() for key in getattr(type(field.default), "model_fields", {})})
+SECTIONS = [TaskDefinition, *(type(field.default) for field in top_level().values())]
+INNER = sorted({key for section in SECTIONS for key in getattr(section, "model_fields", {})})
 VALUES = st.recursive(
     SCALARS | WORDS,
     lambda inner: (
@@ -293,6 +330,7 @@ RAW_KEYS = (
     st.sampled_from(TOP_LEVEL)
     | st.builds("{}__{}".format, st.sampled_from(TOP_LEVEL), st.sampled_from(INNER))
     | st.builds("pipelines__a__{}".format, st.sampled_from(PIPELINE_SECTIONS))
+    | st.builds("definitions__a__{}".format, st.sampled_from(sorted(TaskDefinition.model_fields)))
 )
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from foldwise.config.architectures import ResNet
 from foldwise.config.load import Library, load_config
-from foldwise.config.pipeline import SGD, AdamW, Preprocessing, ResNet, TrainerSection
+from foldwise.config.pipeline import SGD, AdamW, TrainerSection
+from foldwise.config.preprocessing import Preprocessing
 from foldwise.errors import ConfigError
 from unit.config.loading import LIBRARY, SMALL, load, message, recipe
 

@@ -1,28 +1,11 @@
 """Checks that look at more than one key."""
 
 import math
-from pathlib import Path
 
 import pytest
 
-from foldwise.config.definition import TaskRecord
-from foldwise.config.load import Library, load_config
-from foldwise.config.model import check_choice, definition_of, task_record
 from foldwise.config.pipeline import DEFAULT_NAMES, Operation, Pipeline, kornia_operations
-from foldwise.errors import ConfigError, FoldwiseError
-
-LIBRARY = Library.read(Path(__file__).parents[3] / "config")
-
-
-def load(**keys):
-    return load_config(keys, LIBRARY)
-
-
-def message(**keys):
-    with pytest.raises(FoldwiseError) as caught:
-        load(**keys)
-    return caught.value.message
-
+from unit.config.loading import load, message
 
 # Roots
 
@@ -49,15 +32,21 @@ def test_a_project_is_a_name(project):
 
 # Tasks and pivot
 
+EMBEDDED = "one of digits, digits_multilabel, digits_regression, digits_segmentation"
+
 
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
-        ({"tasks": ["digitz"]}, "tasks[0]: got 'digitz', expected digits. Did you mean 'digits'?"),
+        ({"tasks": ["digitz"]}, f"tasks[0]: got 'digitz', expected {EMBEDDED}. Did you mean 'digits'?"),
         ({"tasks": ["digits", "a b"]}, "tasks[1]: got 'a b', expected a name"),
         ({"tasks": ["digits+nested-5"]}, "tasks[0]: got '+nested-5', expected an outer fold from 0 to 4."),
-        ({"tasks": ["digits+nest-5"]}, "tasks[0]: got '+nest-5', expected one of +identity, +nested."),
+        ({"tasks": ["digits+nest-5"]}, "tasks[0]: got '+nest-5', expected one of +identity, +nested, +subset"),
         ({"tasks": ["digits", "digits"]}, "tasks: got ['digits', 'digits'], expected a list without repetitions."),
+        (
+            {"tasks": ["digits+subset-.5", "digits+subset-0.50"]},
+            "tasks: got ['digits+subset-.5', 'digits+subset-0.50'],",
+        ),
         ({"tasks": []}, "tasks: got [], expected a list of strings with at least 1 item."),
         ({"pivot": "birds"}, "pivot: got 'birds', expected digits."),
         ({"pivot": "digits+nested-5"}, "pivot: got '+nested-5', expected an outer fold from 0 to 4."),
@@ -89,11 +78,6 @@ def test_the_pivot_may_be_a_variant_of_a_task_or_the_base_of_one():
 def test_a_definition_that_is_no_task_is_no_pivot():
     definitions = {"tenfold": {"dataset": "digits"}}
     assert message(definitions=definitions, pivot="tenfold").startswith("pivot: got 'tenfold', expected digits.")
-
-
-def test_a_definition_needs_a_dataset_that_exists():
-    text = message(definitions={"birds": {"n_folds": 3}})
-    assert text == "definitions.birds.dataset: got 'birds', expected digits."
 
 
 # Modes
@@ -148,31 +132,6 @@ def test_the_epoch_kept_is_the_same_for_all_modes(mode, own, keys, best, where):
         )
 
 
-# Records
-
-
-def test_the_record_of_a_task_holds_what_decides_it():
-    config = load(create={"n_folds": 4, "seed": 7, "ensure_balancing": False}, tasks=["digits+nested-1-3"])
-    assert task_record(config, "digits") == TaskRecord(dataset="digits", n_folds=4, ensure_balancing=False, seed=7)
-    record = task_record(config, "digits+nested-1-3")
-    assert (record.n_folds, record.tags) == (3, ["nested-1-3"])
-    assert task_record(config, "digits+nested-1-4").tags == ["nested-1"]
-
-
-def test_a_definition_overrides_the_defaults_of_create():
-    definitions = {"own": {"dataset": "digits", "n_folds": 3, "ensure_balancing": True}, "other": {"dataset": "digits"}}
-    config = load(definitions=definitions, create={"n_folds": 4, "ensure_balancing": False})
-    own, other = task_record(config, "own"), task_record(config, "other")
-    assert (own.n_folds, own.ensure_balancing, other.n_folds, other.ensure_balancing) == (3, True, 4, False)
-
-
-def test_a_task_without_definition_is_named():
-    with pytest.raises(ConfigError, match="task: got 'birds', expected digits"):
-        definition_of(load(), "birds")
-    with pytest.raises(ConfigError, match="key: got 'b', expected one of a, c"):
-        check_choice("key", "b", {"c": 1, "a": 2})
-
-
 # Pipelines
 
 
@@ -199,16 +158,25 @@ def test_operations_are_known_by_name():
     assert text.endswith("Did you mean 'RandomAffine'?")
 
 
-def test_metrics_are_not_repeated():
-    text = message(metrics={"classification": ["f1", "f1"]})
-    assert text == "metrics.classification: got ['f1', 'f1'], expected a list without repetitions."
+@pytest.mark.parametrize(
+    ("kind", "metric"),
+    [("classification", "f1"), ("multilabel", "f1_micro"), ("regression", "r2"), ("segmentation", "dice")],
+)
+def test_metrics_are_not_repeated(kind, metric):
+    text = message(metrics={kind: [metric, metric]})
+    assert text == f"metrics.{kind}: got ['{metric}', '{metric}'], expected a list without repetitions."
+    assert message(metrics={kind: []}).startswith(f"metrics.{kind}: got [], expected a list out of ")
+    assert load(metrics={kind: [metric]}).pipelines["default"].metrics.of(kind) == [metric]
 
 
-def test_all_class_weights_zero_is_a_mistake():
-    with pytest.raises(FoldwiseError, match=r"loss\.class_weights: got \[0\.0, 0\.0\], expected a weight above 0"):
-        load_config({"loss": {"class_weights": [0.0, 0.0]}}, Library({}, {}))
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "bce", "dice_ce"])
+def test_all_class_weights_zero_is_a_mistake(name):
+    text = message(loss={"name": name, "class_weights": [0.0, 0.0]})
+    assert text == "loss.class_weights: got [0.0, 0.0], expected a weight above 0 for some class."
 
 
-def test_an_argument_of_another_loss_is_a_mistake():
-    with pytest.raises(FoldwiseError, match=r"loss\.gamma: got an unknown key"):
-        load_config({"loss": {"name": "cross_entropy", "gamma": 1.0}}, Library({}, {}))
+@pytest.mark.parametrize(
+    ("name", "key"), [("cross_entropy", "gamma"), ("bce", "gamma"), ("huber", "class_weights"), ("mse", "delta")]
+)
+def test_an_argument_of_another_loss_is_a_mistake(name, key):
+    assert message(loss={"name": name, key: 1.0}).startswith(f"loss.{key}: got an unknown key")

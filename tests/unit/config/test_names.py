@@ -4,13 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldwise.config.names import NAME, Tag, TaskName, nest, parse_tag, parse_task
+from foldwise.config.names import CLASS, NAME, TAGGED_TYPES, Tag, TaskName, nest, parse_tag, parse_task
+from foldwise.config.names import TAGS as TAG_READERS
 from foldwise.errors import ConfigError
 
 NAMES = st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name) <= 100)
 FOLDS = st.integers(0, 999)
-NESTED = st.builds(lambda outer, inner: f"nested-{outer}{inner}", FOLDS, st.sampled_from(["", "-2", "-17", "-1000"]))
-TAGS = st.lists(st.just("identity") | NESTED, max_size=4)
+SEEDS = st.just("") | st.builds("-{}".format, st.integers(1, 999999))
+SHARES = st.integers(1, 999).map(lambda thousandths: f"{thousandths / 1000:.3f}".rstrip("0")) | st.just("1")
+CLASS_NAMES = st.lists(st.from_regex(CLASS, fullmatch=True).filter(lambda name: len(name) < 9), min_size=2, max_size=4)
+TAG = st.one_of(
+    st.just("identity"),
+    st.builds("nested-{}{}".format, FOLDS, st.sampled_from(["", "-2", "-17", "-1000"])),
+    st.builds("{}-{}{}".format, st.sampled_from(["subset", "noise"]), SHARES, SEEDS),
+    CLASS_NAMES.filter(lambda names: len(set(names)) == len(names)).map(lambda names: f"classes-{'.'.join(names)}"),
+)
+TAGS = st.lists(TAG, max_size=3).filter(lambda tags: len("+".join(tags)) < 99)
 
 
 @given(NAMES, TAGS)
@@ -27,10 +36,14 @@ def test_the_parent_lacks_the_last_tag(base, tags):
     assert str(task) == f"{task.parent}+{tags[-1]}"
 
 
-@given(st.text("abd059._-+ nesti", max_size=30) | st.text(max_size=30))
-def test_any_text_is_a_name_or_a_message(text):
+PIECES = st.sampled_from([*TAG_READERS, "+", "+", "-", "-", ".", "0", "5", "1", "a", "digits", "_", " ", "é"])
+
+
+@given(st.lists(PIECES, max_size=9).map("".join) | st.builds("digits+{}".format, TAG) | st.text(max_size=30))
+def test_any_text_is_a_name_with_one_form_or_a_message(text):
     try:
-        assert str(parse_task(text, "task")) == text
+        name = parse_task(text, "task")
+        assert parse_task(str(name), "task") == name
     except ConfigError as error:
         message = error.message
     else:
@@ -67,22 +80,43 @@ def test_what_is_a_name(text):
     assert parse_task(text, "task") == TaskName(text)
 
 
+NESTED_USAGE = "expected `+nested-FOLD` or `+nested-FOLD-NFOLDS` with whole numbers, NFOLDS from 2 to 1000."
+SHARE_USAGE = "a fraction above 0 and at most 1, a whole number."
+BAD_SHARES = [
+    "", "-", "-0", "-0.0", "-1.1", "-x", "-0.5-x", "-0.5-01", "-0.5-1-2", "-1e-3", "-.", "-1e0", "--0.5", "-0.5-",
+    "-0.1234567890123", "-nan", "-0,5", "-50%",
+]  # fmt: skip
+BAD_CLASSES = ["", "-", "-a", "-a.a", "-a.", "-.a", "-a-b", "-a.b.a", "-a.é"]
+CLASSES_USAGE = "expected `+classes-A.B.C`: two or more distinct classes by name or index"
+
+
 @pytest.mark.parametrize(
     ("tag", "expected"),
     [
-        ("nestd-0", "expected one of +identity, +nested. Did you mean 'nested'?"),
+        ("nestd-0", "expected one of +identity, +nested, +subset, +classes, +noise. Did you mean 'nested'?"),
+        ("subst-0.5", "Did you mean 'subset'?"),
+        ("class-a.b", "Did you mean 'classes'?"),
+        ("nois-0.5", "Did you mean 'noise'?"),
+        ("Nested-0", "Did you mean 'nested'?"),
+        ("zzz", "+noise."),
         ("", "expected one of"),
-        ("nested", "expected `+nested-FOLD`"),
-        ("nested-", "expected whole numbers"),
-        ("nested-x", "expected whole numbers"),
-        ("nested-00", "expected whole numbers"),
-        ("nested-1.0", "expected whole numbers"),
-        ("nested-1-2-3", "expected `+nested-FOLD` or `+nested-FOLD-NFOLDS`"),
-        ("nested-0-1", "expected from 2 to 1000 inner folds"),
-        ("nested-0-1001", "expected from 2 to 1000 inner folds"),
-        ("nested-" + "1" * 5000, "expected whole numbers"),
         ("identity-1", "expected `+identity` without arguments"),
+        ("identity-", "expected `+identity` without arguments"),
+        *[
+            (f"nested{rest}", NESTED_USAGE)
+            for rest in ["", "-", "-x", "-00", "-1.0", "-1-2-3", "-0-1", "-0-1001", "-0-", "--1", "-" + "1" * 5000]
+        ],
+        *[
+            (f"{name}{rest}", f"expected `+{name}-FRACTION` or `+{name}-FRACTION-SEED`, {SHARE_USAGE}")
+            for name in ("subset", "noise")
+            for rest in BAD_SHARES
+        ],
+        *[
+            (f"classes{rest}", CLASSES_USAGE)
+            for rest in ["", "-", "-a", "-a.a", "-a.", "-.a", "-a-b", "-a.b.a", "-a.é"]
+        ],
     ],
+    ids=lambda text: text[:20],
 )
 def test_bad_tags(tag, expected):
     with pytest.raises(ConfigError) as caught:
@@ -91,10 +125,44 @@ def test_bad_tags(tag, expected):
     assert expected in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("identity", "identity"),
+        ("nested-3", "nested-3"),
+        ("nested-3-7", "nested-3-7"),
+        *[
+            (f"{name}-{share}", f"{name}-{form}")
+            for name in ("subset", "noise")
+            for share, form in [
+                (".5", "0.5"), ("0.50", "0.5"), ("0.5-0", "0.5"), (".50-0", "0.5"), ("00.5", "0.5"), ("0.5-7", "0.5-7"),
+                ("1", "1"), ("1.", "1"), ("1.0-3", "1-3"), ("0.125", "0.125"), ("0.0000000001", "0.0000000001"),
+            ]
+        ],
+        ("classes-0.1.2", "classes-0.1.2"),
+        ("classes-b.a", "classes-b.a"),
+    ],
+)  # fmt: skip
+def test_a_tag_has_one_form(text, canonical):
+    assert str(parse_tag(text, "x")) == canonical
+    assert parse_tag(canonical, "x") == parse_tag(text, "x")
+
+
 def test_tags_are_read_and_written():
-    assert parse_tag("nested-3-7", "x") == Tag("nested", (3, 7))
-    assert str(Tag("nested", (3, 7))) == "nested-3-7"
+    assert parse_tag("nested-3-7", "x") == Tag("nested", ("3", "7"))
+    assert str(Tag("nested", ("3", "7"))) == "nested-3-7"
     assert str(Tag("identity")) == "identity"
+
+
+def test_the_arguments_of_tags_have_names():
+    assert parse_tag("nested-3-7", "x").fold == 3
+    subset, noise = parse_tag("subset-.25-9", "x"), parse_tag("noise-0.1", "x")
+    assert (subset.fraction, subset.seed, noise.fraction, noise.seed) == (0.25, 9, 0.1, 0)
+    assert parse_tag("classes-a.b_c.7", "x").classes == ("a", "b_c", "7")
+
+
+def test_every_tag_that_depends_on_the_task_type_is_a_tag():
+    assert set(TAGGED_TYPES) < set(TAG_READERS)
 
 
 def test_a_variant_with_too_many_tags_is_too_long_for_a_folder():
@@ -102,6 +170,14 @@ def test_a_variant_with_too_many_tags_is_too_long_for_a_folder():
     with pytest.raises(ConfigError, match="at most 200 characters"):
         parse_task(text, "task")
     assert parse_task(text[:195], "task").base == "digits"
+
+
+def test_the_length_is_that_of_the_canonical_name():
+    text = "digits" + "+identity" * 20 + "+subset-.12345"  # one character more with its zero
+    assert len(text) == 200
+    with pytest.raises(ConfigError, match="at most 200 characters"):
+        parse_task(text, "task")
+    assert len(str(parse_task(text[:-1], "task"))) == 200
 
 
 @pytest.mark.parametrize(
@@ -115,6 +191,7 @@ def test_a_variant_with_too_many_tags_is_too_long_for_a_folder():
         ("digits+nested-0-3+nested-2", "digits+nested-0-3+nested-2", 3),
         ("digits+nested-0-3+nested-2-3", "digits+nested-0-3+nested-2", 3),
         ("digits+nested-0-3+nested-2-5", "digits+nested-0-3+nested-2-5", 5),
+        ("digits+subset-.50-0+nested-0-5+noise-1.", "digits+subset-0.5+nested-0+noise-1", 5),
     ],
 )
 def test_a_variant_has_one_name_and_its_number_of_folds(text, canonical, folds):

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from foldwise.config.definition import Name
 from foldwise.config.names import NAME_WORDS
-from foldwise.config.section import Section, convert_errors, describe_type, read_yaml_scalar
+from foldwise.config.section import Section, convert_errors, describe_type, hide_secrets, read_yaml_scalar
 from foldwise.errors import ConfigError, Words
 
 
@@ -50,6 +50,15 @@ class Machine(Section):
     wheels: list[Wheel] = Field([])
     named: dict[Name, Wheel] = Field({})
     shape: Annotated[Round | Square, Field(discriminator="name")] = Round()
+
+
+class Choices(Section):
+    """Fields with several alternatives, among them lists and mappings."""
+
+    word: str | list[str] | None = None
+    either: list[str | int] | dict[str, list[str | int]] | None = None
+    files: str | dict[Literal["train", "test"], str] | None = None
+    columns: dict[Literal["a", "b"], str | list[str]] = Field({})
 
 
 class Fussy(Section):
@@ -195,6 +204,55 @@ def test_several_mistakes_are_told_together():
     assert [line.partition(":")[0] for line in lines] == ["machine.flag", "machine.wheels[0].spokes", "machine.sise"]
 
 
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        ({"word": 5}, 'word: got 5, expected a string or a list of strings or null. Write it in quotes: "5".'),
+        ({"word": {"a": 1}}, "word: got {'a': 1}, expected a string or a list of strings or null."),
+        ({"word": ["a", 5]}, 'word[1]: got 5, expected a string. Write it in quotes: "5".'),
+        ({"either": 5}, "either: got 5, expected a list of strings or integers or a mapping or null."),
+        ({"either": ["a", 1.5]}, 'either[1]: got 1.5, expected a string or an integer. Write it in quotes: "1.5".'),
+        ({"either": {"a": 1}}, "either.a: got 1, expected a list of strings or integers."),
+        ({"either": {"a": ["b", None]}}, "either.a[1]: got null, expected a string or an integer."),
+        ({"either": {1: ["b"]}}, 'either.1: got 1, expected a string. Write it in quotes: "1".'),
+        ({"files": ["a"]}, "files: got ['a'], expected a string or a mapping or null."),
+        ({"files": {"tran": "a"}}, "files.tran: got 'tran', expected one of train, test. Did you mean 'train'?"),
+        ({"files": {"train": ["a"]}}, "files.train: got ['a'], expected a string."),
+        ({"columns": {"a": {}}}, "columns.a: got {}, expected a string or a list of strings."),
+        ({"columns": {"c": "d"}}, "columns.c: got 'c', expected one of a, b."),
+        ({"columns": {0: "d"}}, "columns.0: got 0, expected one of a, b."),
+    ],
+)
+def test_of_several_alternatives_the_one_that_is_meant_is_told_about_once(tree, text):
+    assert message(tree, Choices) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("https://me:word@a.org/b", "https://***@a.org/b"),
+        ("x ftp://:word@a.org y http://me:word@b.org/c?key=word", "x ftp://***@a.org y http://***@b.org/c?***"),
+        ("https://me:wo/rd@a.org", "https://***@a.org"),
+        ("https://a.org/b?key=word", "https://a.org/b?***"),
+        ("me@a.org: what?", "me@a.org: what?"),
+        ("https://a.org/b", "https://a.org/b"),
+        (5, 5),
+        (["a"], ["a"]),
+        (None, None),
+    ],
+)
+def test_secrets_in_addresses_are_not_shown(value, shown):
+    assert hide_secrets(value) == shown
+
+
+def test_secrets_in_addresses_are_not_shown_wherever_they_are():
+    value = {"a": ["https://me:word@a.org/b", "https://a.org/c?word"], "d": 5}
+    assert str(hide_secrets(value)) == "{'a': ['https://***@a.org/b', 'https://a.org/c?***'], 'd': 5}"
+    assert message({"columns": {"a": {"b": "https://me:word@a.org"}}}, Choices).startswith(
+        "columns.a: got {'b': 'https://***@a.org'}, expected"
+    )
+
+
 def test_a_section_does_not_change():
     with pytest.raises(ValidationError):
         Wheel().spokes = 5
@@ -210,6 +268,7 @@ def test_a_section_does_not_change():
         (list[int], [Field(min_length=2, max_length=2)], "a list of integers with 2 items"),
         (list[int], [Field(min_length=1, max_length=3)], "a list of integers with at least 1 and at most 3 items"),
         (list[Literal["a", "b"]], [], "a list out of a, b"),
+        (list[str | int], [], "a list of strings or integers"),
         (Literal["a"], [], "a"),
         (Literal[False, "a"], [], "one of false, a"),
         (dict[str, int], [Field(min_length=1)], "a mapping with at least 1 key"),

@@ -1,14 +1,15 @@
 """Which artifacts the modes ask for."""
 
-from pathlib import Path
-
 import pytest
 
-from foldwise.config.load import Library, load_config
+from foldwise.config.load import load_config
+from foldwise.config.pipeline import LOSSES, LossChoice
+from foldwise.config.section import nested_sections, tag_words
 from foldwise.config.selection import (
     Model,
     Prediction,
     base_tasks,
+    check_recipes,
     models,
     predictions,
     preprocessed_tasks,
@@ -17,8 +18,7 @@ from foldwise.config.selection import (
     with_weights,
 )
 from foldwise.errors import ConfigError
-
-LIBRARY = Library.read(Path(__file__).parents[3] / "config")
+from unit.config.loading import LIBRARY
 
 
 def load(**keys):
@@ -109,6 +109,19 @@ def test_without_a_pivot_there_is_nothing_to_train(mode):
         plan(mode, pivot=None)
 
 
+def test_the_tags_of_all_tasks_come_before_those_of_the_pivot():
+    made = plan(tagging={"all": "+subset-.5"}, pivot="digits+identity", train={"cv": False})
+    assert str(made.pivot) == "digits+subset-0.5+identity"
+    assert [model.task for model in models(made)] == ["digits+subset-0.5+identity+nested-0"]
+
+
+def test_a_pivot_whose_variants_have_too_long_a_name_cannot_be_nested():
+    pivot = "digits" + "+identity" * 21
+    assert str(plan(pivot=pivot, train={"nested": False}).pivot) == pivot
+    with pytest.raises(ConfigError, match=r"pivot: got 'digits\+identity.*at most 200 characters with all tags"):
+        plan(pivot=pivot)
+
+
 def test_modes_that_need_weights_need_them_stored():
     stored, lost = plan("predict"), plan("predict", train={"store_parameters": False})
     assert with_weights(stored, "predict") is stored
@@ -127,3 +140,66 @@ def test_the_bases_of_tasks_are_created_each_once():
     definitions = {"other": {"dataset": "digits"}}
     tasks = ["digits+nested-0", "digits", "other", "digits+identity"]
     assert base_tasks(load(definitions=definitions, tasks=tasks)) == ["digits", "other"]
+
+
+# Recipes
+
+
+NAMED = {name: {} if name == "auto" else {"name": name} for names in LOSSES.values() for name in names}
+
+
+def check(task, mode="train", **recipe):
+    config = load(tasks=[task], pivot=task, pipelines={"good": {"arch": {"name": "unet"}}, "odd": recipe})
+    check_recipes(config, train_plan(config, mode), mode)
+
+
+@pytest.mark.parametrize("loss", NAMED)
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_must_fit_the_task_type(kind, loss):
+    task = "digits" if kind == "classification" else f"digits_{kind}"
+    recipe = {"loss": NAMED[loss], "arch": {"name": "segresnet"} if kind == "segmentation" else {}}
+    if loss in LOSSES[kind]:
+        assert check(task, **recipe) is None
+    else:
+        with pytest.raises(ConfigError) as caught:
+            check(task, **recipe)
+        accepted = ", ".join(LOSSES[kind])
+        assert caught.value.message == (
+            f"pipelines.odd.loss.name: got '{loss}', expected one of {accepted} for task type {kind}."
+        )
+
+
+def test_every_loss_fits_some_type():
+    losses = [word for kind in nested_sections(LossChoice) for word in tag_words(kind)]
+    assert set(losses) == set(NAMED)
+
+
+def test_a_network_must_fit_the_task_type():
+    expected = r"pipelines\.odd\.arch\.name: got 'resnet18', expected one of unet, segresnet for task type segmentation"
+    with pytest.raises(ConfigError, match=expected):
+        check("digits_segmentation")
+    assert check("digits_segmentation", arch={"name": "unet"}) is None
+    assert check("digits_regression", arch={"name": "densenet121"}) is None
+
+
+@pytest.mark.parametrize("task", ["digits_multilabel", "digits_regression", "digits_segmentation"])
+def test_only_one_class_a_sample_can_be_drawn_equally_often(task):
+    kind = task.partition("_")[2]
+    with pytest.raises(ConfigError, match=rf"odd\.sampling\.balanced: got true, expected false for task type {kind}"):
+        check(task, sampling={"balanced": True}, arch={"name": "unet"})
+    assert check("digits", sampling={"balanced": True}) is None
+
+
+def test_only_pipelines_that_are_used_are_checked():
+    keys = {"tasks": ["digits_regression"], "pivot": "digits_regression", "loss": {"name": "huber"}}
+    config = load(**keys, pipelines={"a": {}, "b": {"loss": {"name": "bce"}}}, train={"pipelines": ["a"]})
+    assert check_recipes(config, train_plan(config, "train"), "train") is None
+
+
+@pytest.mark.parametrize("mode", ["train", "predict", "test"])
+def test_images_without_labels_teach_nothing(mode):
+    definitions = {"plain": {"source": "folder", "path": "images", "type": "unlabeled"}}
+    config = load(definitions=definitions, tasks=["plain"], pivot="plain")
+    with pytest.raises(ConfigError) as caught:
+        check_recipes(config, train_plan(config, mode), mode)
+    assert caught.value.message == f"pivot: got 'plain', expected a task with labels for mode {mode}. plain has none."

@@ -13,7 +13,9 @@ from foldwise.data.augment import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Augment,
+    AugmentWithMasks,
     Normalize,
+    build_augmentation,
     build_operation,
     normalization_statistics,
 )
@@ -28,6 +30,7 @@ NEEDED = {  # arguments that have no default in kornia
     "RandomRotation90": {"times": [0, 3]},
     "RandomShear": {"shear": 20.0},
 }
+TARGETS = torch.arange(4)
 PLAIN = Normalize([0.0] * 3, [1.0] * 3)
 
 
@@ -44,7 +47,7 @@ def operation(name, **arguments):
 
 def augment(pixels, *operations, seed=0, normalize=PLAIN):
     torch.manual_seed(seed)
-    return Augment(list(operations), SIZE, normalize)(pixels)
+    return Augment(list(operations), SIZE, normalize)(pixels, TARGETS)[0]
 
 
 class TestNormalize:
@@ -81,8 +84,9 @@ class TestAugment:
     def test_no_operations_are_pure_normalisation(self, pixels):
         normalize = Normalize(IMAGENET_MEAN, IMAGENET_STD)
         state = torch.get_rng_state()
-        found = Augment([], SIZE, normalize)(pixels)
+        found, targets = Augment([], SIZE, normalize)(pixels, TARGETS)
         assert torch.equal(found, normalize(pixels))
+        assert targets is TARGETS
         assert torch.equal(torch.get_rng_state(), state)
 
     def test_every_sample_of_a_batch_is_changed_in_its_own_way(self, pixels):
@@ -117,6 +121,10 @@ class TestAugment:
         found = augment(pixels, operation("RandomAffine", degrees=45.0, p=1.0), operation("RandomInvert", p=1.0))
         assert found.is_contiguous(memory_format=torch.channels_last)
         assert torch.equal(pixels, before)
+
+    def test_targets_stay_as_they_are(self, pixels):
+        _, targets = Augment([operation("RandomAffine", degrees=45.0, p=1.0)], SIZE, PLAIN)(pixels, TARGETS)
+        assert targets is TARGETS
 
     def test_building_draws_no_random_numbers_of_training(self):
         torch.manual_seed(5)
@@ -174,3 +182,111 @@ class TestOperations:
         built = build_operation(operation("RandomAffine", degrees=[90.0, 90.0], translate=[0.0, 0.0], p=1.0), SIZE)
         images = built(pixels.float() / 255)
         torch.testing.assert_close(images, torch.rot90(pixels, -1, (2, 3)).float() / 255, atol=1e-3, rtol=0)
+
+
+MOVING = {  # operations that move pixels, strongly, and in every way they know
+    "RandomAffine": [
+        {"degrees": 30.0, "translate": [0.2, 0.2], "scale": [0.7, 1.4], "shear": [-10.0, 10.0]},
+        {"degrees": 30.0, "align_corners": True},
+        {"degrees": 30.0, "resample": "nearest"},
+        {"degrees": 30.0, "padding_mode": "fill", "fill_value": [0.5, 0.6, 0.7]},
+    ],
+    "RandomCrop": [
+        {"padding": 8},
+        {"padding": 8, "fill": [0.1, 0.2, 0.3]},
+        {"padding": 8, "cropping_mode": "resample"},
+    ],
+    "RandomHorizontalFlip": [{}],
+    "RandomPerspective": [{}, {"align_corners": True}],
+    "RandomResizedCrop": [
+        {},
+        {"align_corners": False},
+        {"resample": "nearest"},
+        {"cropping_mode": "resample"},
+    ],
+    "RandomRotation": [{"degrees": 30.0}, {"degrees": 30.0, "align_corners": False}],
+    "RandomRotation90": [{"times": [1, 3]}],
+    "RandomShear": [{"shear": 20.0}],
+    "RandomTranslate": [{"translate_x": [-0.3, 0.3], "translate_y": [-0.3, 0.3]}],
+    "RandomVerticalFlip": [{}],
+}
+CASES = [(name, arguments) for name, variants in MOVING.items() for arguments in variants]
+ROWS, COLUMNS = (places.to(torch.uint8) for places in torch.meshgrid(*map(torch.arange, SIZE), indexing="ij"))
+POSITIONS = torch.stack([COLUMNS, ROWS, torch.full_like(ROWS, 255)])[None].repeat(16, 1, 1, 1)
+
+
+def moves(name):
+    return issubclass(getattr(kornia.augmentation, name), kornia.augmentation.GeometricAugmentationBase2D)
+
+
+def augment_with_masks(pixels, masks, *operations):
+    torch.manual_seed(0)
+    return AugmentWithMasks(list(operations), SIZE, PLAIN)(pixels, masks)
+
+
+class TestMasks:
+    def test_every_operation_moves_pixels_or_changes_their_values(self):
+        assert [name for name in kornia_operations() if moves(name)] == list(MOVING)
+        values = kornia.augmentation.IntensityAugmentationBase2D
+        rest = [getattr(kornia.augmentation, name) for name in kornia_operations() if name not in MOVING]
+        assert all(issubclass(kind, values) for kind in rest)
+
+    @pytest.mark.parametrize(("name", "arguments"), CASES, ids=[f"{name}-{len(keys)}" for name, keys in CASES])
+    @pytest.mark.parametrize("channel", [0, 1], ids=["columns", "rows"])
+    def test_masks_move_exactly_as_their_images(self, name, arguments, channel):
+        images, masks = augment_with_masks(POSITIONS, POSITIONS[:, channel], operation(name, **{"p": 1.0, **arguments}))
+        inside = (images[:, 2] > 1 - 1e-6) & (masks != 255)
+        assert inside.float().mean() > 0.3
+        # Interpolated positions are exact within the image, and the nearest pixel is half a pixel away at most.
+        distance = (images[:, channel] * 255 - masks.float()).abs()[inside]
+        assert distance.max() <= 0.501
+
+    @pytest.mark.parametrize(("name", "arguments"), CASES, ids=[f"{name}-{len(keys)}" for name, keys in CASES])
+    def test_what_comes_in_from_outside_is_ignored_and_nothing_else_is(self, name, arguments):
+        images, masks = augment_with_masks(POSITIONS, POSITIONS[:, 0], operation(name, **{"p": 1.0, **arguments}))
+        if "fill" in arguments or "fill_value" in arguments:  # filled pixels look like others
+            assert (masks == 255).any()
+            return
+        assert (masks[images[:, 2] == 0] == 255).all()
+        assert (images[:, 2][masks == 255] <= 0.51).all()
+
+    def test_a_repeated_border_keeps_its_class(self):
+        affine = operation("RandomAffine", degrees=45.0, padding_mode="border", p=1.0)
+        _, masks = augment_with_masks(POSITIONS, torch.full_like(POSITIONS[:, 0], 3), affine)
+        assert (masks == 3).all()
+
+    def test_ignored_pixels_move_too(self):
+        masks = torch.where(COLUMNS < 16, 255, 1).to(torch.uint8)[None].repeat(16, 1, 1)
+        _, moved = augment_with_masks(POSITIONS, masks, operation("RandomHorizontalFlip", p=1.0))
+        assert torch.equal(moved, masks.flip(2))
+
+    def test_samples_that_an_operation_leaves_out_keep_their_masks(self):
+        images, masks = augment_with_masks(POSITIONS, POSITIONS[:, 0], operation("RandomHorizontalFlip", p=0.5))
+        flipped = (masks[:, 0, 0] == 31).tolist()
+        assert 0 < sum(flipped) < 16
+        for image, mask in zip(images, masks, strict=True):
+            torch.testing.assert_close(image[0] * 255, mask.float())
+
+    def test_several_operations_follow_each_other(self):
+        operations = [operation("RandomRotation90", times=[1, 1], p=1.0), operation("RandomHorizontalFlip", p=1.0)]
+        _, masks = augment_with_masks(POSITIONS, POSITIONS[:, 0], *operations)
+        assert torch.equal(masks, torch.rot90(POSITIONS[:, 0], 1, (1, 2)).flip(2))
+
+    @pytest.mark.parametrize("name", [name for name in kornia_operations() if name not in MOVING])
+    def test_operations_on_values_leave_masks_alone(self, name, pixels):
+        masks = POSITIONS[:4, 0]
+        _, found = augment_with_masks(pixels, masks, operation(name, **NEEDED.get(name, {})))
+        assert torch.equal(found, masks)
+
+    def test_images_are_changed_as_without_masks(self, pixels):
+        operations = [operation("RandomAffine", degrees=45.0, p=0.5), operation("RandomBrightness", p=0.5)]
+        images, _ = augment_with_masks(pixels, POSITIONS[:4, 0], *operations)
+        assert torch.equal(images, augment(pixels, *operations))
+
+    def test_arguments_that_mix_classes_are_refused(self):
+        with pytest.raises(ConfigError, match=r"RandomCrop: got arguments that mix the classes of masks, expected"):
+            AugmentWithMasks([operation("RandomCrop", padding=-3, p=1.0)], SIZE, PLAIN)
+
+    @pytest.mark.parametrize(("kind", "expected"), [("segmentation", AugmentWithMasks), ("regression", Augment)])
+    def test_only_segmentation_moves_masks(self, kind, expected):
+        assert type(build_augmentation(kind, [], SIZE, PLAIN)) is expected

@@ -1,11 +1,15 @@
 """Batches: which samples, in which order, in which memory format."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from foldwise.config.pipeline import Sampling
-from foldwise.data.batches import Batches, BatchPlan, TrainingPlan, batch_bounds, draw_balanced
+from foldwise.data.batches import Batches, BatchPlan, Masks, TrainingPlan, batch_bounds, draw_balanced, targets_of
+from foldwise.errors import DataError
 
 LABELS = np.repeat([0, 1, 2], [80, 15, 5])
 
@@ -141,6 +145,110 @@ class TestBatches:
     def test_memory_mapped_digits_arrive_unchanged(self, digits_store, digits_task):
         places = digits_task.split("val", 1)
         rows = digits_store.rows_of(digits_task, places)
-        batches = Batches(digits_store.images, rows, digits_task.labels[places], BatchPlan(len(places), 64))
+        batches = Batches(
+            digits_store.images, rows, targets_of(digits_store, digits_task, places), BatchPlan(len(places), 64)
+        )
         pixels = torch.cat([batch for batch, _ in batches]).permute(0, 2, 3, 1).numpy()
         assert np.array_equal(pixels, digits_store.images[rows])
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        "targets",
+        [
+            np.random.default_rng(0).integers(0, 2, (8, 3), dtype=np.uint8),
+            np.random.default_rng(0).random((8, 3), dtype=np.float32),
+            np.random.default_rng(0).random(8, dtype=np.float32),
+        ],
+        ids=["hard labels", "soft labels", "values"],
+    )
+    def test_targets_keep_their_type_and_order(self, targets):
+        images = np.zeros((8, 2, 2, 3), np.uint8)
+        found = torch.cat([batch for _, batch in Batches(images, np.arange(8), targets, BatchPlan(8, 3))])
+        assert found.numpy().dtype == targets.dtype
+        assert np.array_equal(found.numpy(), targets)
+
+    def test_masks_are_found_by_row_and_stay_with_their_images(self):
+        images = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+        rows = np.array([7, 3, 19, 0])
+        batches = list(Batches(images, rows, Masks(images[..., 1], rows), BatchPlan(4, 2)))
+        assert [masks.shape for _, masks in batches] == [(2, 6, 5)] * 2
+        assert all(torch.equal(pixels[:, 1], masks) for pixels, masks in batches)
+
+    def test_a_training_plan_counts_masks(self):
+        masks = Masks(np.zeros((9, 2, 2), np.uint8), np.arange(5))
+        assert len(TrainingPlan(masks, Sampling(batch_size=2), 0).order(0)) == 5
+
+
+class Decoding:
+    """Images that say that they decode, and note in which thread they are asked for which rows."""
+
+    decodes = True
+
+    def __init__(self, images, broken=()):
+        self.images, self.broken = images, broken
+        self.threads, self.asked = set(), []
+
+    def __getitem__(self, rows):
+        self.threads.add(threading.current_thread())
+        self.asked.append(rows.tolist())
+        if set(rows.tolist()) & set(self.broken):
+            raise DataError("image 7", "noise", "an image")
+        return self.images[rows]
+
+
+class TestDecoding:
+    IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
+
+    def batches(self, images, size=3):
+        return Batches(images, np.arange(20)[::-1], np.arange(20), BatchPlan(20, size))
+
+    def wait_for(self, count, images):
+        deadline = time.monotonic() + 5
+        while len(images.asked) < count and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return len(images.asked)
+
+    def test_batches_are_those_of_plain_images_in_the_same_order(self):
+        plain, found = (list(self.batches(images)) for images in (self.IMAGES, Decoding(self.IMAGES)))
+        assert len(found) == 7
+        for one, other in zip(plain, found, strict=True):
+            assert all(map(torch.equal, one, other))
+
+    def test_the_next_batch_and_no_more_is_decoded_while_one_is_used(self):
+        images = Decoding(self.IMAGES)
+        iterator = iter(self.batches(images))
+        for used in (1, 2, 3):
+            next(iterator)
+            assert self.wait_for(used + 1, images) == used + 1
+        time.sleep(0.02)
+        assert len(images.asked) == 4
+
+    def test_decoding_is_done_in_one_thread_that_ends_with_the_batches(self):
+        images = Decoding(self.IMAGES)
+        list(self.batches(images))
+        assert len(images.threads) == 1
+        assert threading.main_thread() not in images.threads
+        assert not any(thread.is_alive() for thread in images.threads)
+
+    def test_no_thread_is_left_when_iteration_stops_early(self):
+        images = Decoding(self.IMAGES)
+        iterator = iter(self.batches(images))
+        next(iterator)
+        iterator.close()
+        assert not any(thread.is_alive() for thread in images.threads)
+
+    def test_plain_images_are_read_in_the_thread_that_uses_them(self):
+        images = Decoding(self.IMAGES)
+        images.decodes = False
+        next(iter(self.batches(images)))
+        assert images.threads == {threading.current_thread()}
+        assert len(images.asked) == 1
+
+    def test_an_error_comes_at_its_batch_and_leaves_no_thread(self):
+        images = Decoding(self.IMAGES, broken=[12])
+        batches = iter(self.batches(images))
+        assert [len(next(batches)[0]) for _ in range(2)] == [3, 3]
+        with pytest.raises(DataError, match="image 7"):
+            next(batches)
+        assert not any(thread.is_alive() for thread in images.threads)

@@ -1,5 +1,7 @@
 """Logits of a trained model: which splits, which samples, in which order, from which network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,11 @@ from foldwise.config.definition import Description, TaskRecord
 from foldwise.config.jobs import PredictConfig
 from foldwise.data.tensors import TensorStore
 from foldwise.errors import DataError, MissingData
-from foldwise.inference.predict import load_network, predict, predict_fold
+from foldwise.inference.metrics import compute_metrics
+from foldwise.inference.predict import check_target, load_network, predict, predict_fold, write_logits
 from foldwise.models.network import build_network
 from foldwise.tasks.task import TaskFiles, create_task, read_task
+from unit.training.toys import KINDS, make_toy, train_toy
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def test_on_its_own_task_a_model_predicts_the_held_out_fold_test_and_unlabeled(p
     for split in ("val", "test", "unlabeled"):
         places = digits_task.split(split, 0)
         assert arrays[f"{split}_ids"].tolist() == digits_task.sample_ids[places].tolist()
-        assert arrays[f"{split}_targets"].tolist() == digits_task.labels[places].tolist()
+        assert arrays[f"{split}_targets"].tolist() == digits_task.targets[places].tolist()
         assert arrays[f"{split}_logits"].shape == (len(places), 10)
         assert arrays[f"{split}_logits"].dtype == np.float32
         assert arrays[f"{split}_targets"].dtype == np.int64
@@ -104,7 +108,7 @@ def test_each_split_is_reported_with_its_samples(predict_digits):
 def test_a_target_of_other_classes_is_refused_with_both_lists(predict_digits, make_dataset, tmp_path):
     toy = make_dataset({}, {f"i{number:03d}": "cat" if number % 2 else "dog" for number in range(60)})
     record, files = TaskRecord(dataset="toy"), TaskFiles.of(tmp_path / "tasks/toy")
-    create_task("toy", record, toy.record, Description(), 1, toy.dataset, files)
+    create_task("toy", record, toy.record, Description(), 1, toy.files, files)
     with pytest.raises(DataError, match=r"model\.json: got .*'9'.*, expected the classes of toy: \['cat', 'dog'\]"):
         predict_digits(files, record)
 
@@ -141,3 +145,139 @@ def test_the_batch_size_changes_no_decision(predict_digits, trained, digits, tmp
             assert np.array_equal(found[name].argmax(axis=1), expected.argmax(axis=1))
         else:
             assert np.array_equal(found[name], expected)
+
+
+@pytest.fixture(scope="module")
+def toys(make_pipeline, tmp_path_factory):
+    """Train a model of each task type when it is first asked for."""
+    models = {}
+
+    def get(kind):
+        if kind not in models:
+            models[kind] = train_toy(tmp_path_factory.mktemp(kind), kind, make_pipeline)
+        return models[kind]
+
+    return get
+
+
+def write(model, files, task, store, path, **changes):
+    record = {**model, **changes}
+    write_logits(record, *load_network(record, files.weights), task, store, path, lambda text: None)
+    return read_npz(path)
+
+
+FORMS = {  # type and shape of logits and of targets, without the samples; the value of no target
+    "classification": (np.float32, (2,), np.int64, (), -1),
+    "multilabel": (np.float32, (3,), np.uint8, (3,), 255),
+    "soft": (np.float32, (3,), np.float32, (3,), np.nan),
+    "regression": (np.float32, (1,), np.float32, (), np.nan),
+    "segmentation": (np.float16, (2, 8, 8), np.uint8, (8, 8), 255),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+class TestTypes:
+    def test_logits_and_targets_have_the_form_of_their_task_type(self, toys, kind, tmp_path):
+        task, store, model, files = toys(kind)
+        arrays = write(model, files, task, store, tmp_path / "logits.npz")
+        logits_type, outputs, target_type, shape, nothing = FORMS[kind]
+        assert set(arrays) == names_of("val", "test", "unlabeled")
+        for split, count in (("val", 20), ("test", 24), ("unlabeled", 16)):
+            logits, targets = arrays[f"{split}_logits"], arrays[f"{split}_targets"]
+            assert (logits.dtype, logits.shape) == (logits_type, (count, *outputs))
+            assert (targets.dtype, targets.shape) == (target_type, (count, *shape))
+            assert np.isfinite(logits).all()
+        np.testing.assert_array_equal(arrays["unlabeled_targets"], np.full((16, *shape), nothing))
+
+    def test_targets_are_those_of_the_task(self, toys, kind, tmp_path):
+        task, store, model, files = toys(kind)
+        arrays = write(model, files, task, store, tmp_path / "logits.npz")
+        every = store.mask_targets(task.classes) if kind == "segmentation" else task.targets
+        for split in ("val", "test"):
+            np.testing.assert_array_equal(arrays[f"{split}_targets"], every[task.split(split, 0)])
+
+    def test_validation_logits_have_the_recorded_metrics(self, toys, kind, tmp_path):
+        task, store, model, files = toys(kind)
+        arrays = write(model, files, task, store, tmp_path / "logits.npz")
+        names = list(model["metrics"])
+        found = compute_metrics(task.type, names, arrays["val_logits"], arrays["val_targets"])
+        assert found == pytest.approx(model["metrics"], rel=1e-3)
+
+    @pytest.mark.parametrize("batch_size", [7, 1000])
+    def test_the_batch_size_changes_next_to_nothing(self, toys, kind, tmp_path, batch_size):
+        task, store, model, files = toys(kind)
+        recipe = {**model["recipe"], "sampling": {"batch_size": batch_size}}
+        plain = write(model, files, task, store, tmp_path / "logits.npz")
+        other = write(model, files, task, store, tmp_path / "logits.npz", recipe=recipe)
+        for name, array in plain.items():
+            if name.endswith("_logits"):
+                np.testing.assert_allclose(other[name], array, rtol=2e-3, atol=2e-3)
+            else:
+                np.testing.assert_array_equal(other[name], array)
+
+    def test_two_predictions_have_the_same_bytes(self, toys, kind, tmp_path):
+        task, store, model, files = toys(kind)
+        for name in ("one.npz", "other.npz"):
+            write(model, files, task, store, tmp_path / name)
+        assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
+
+    def test_images_without_any_labels_can_be_predicted(self, toys, kind, tmp_path):
+        _, _, model, files = toys(kind)
+        task, store = make_toy("unlabeled")
+        check_target(model, task, files.record)
+        arrays = write(model, files, dataclasses.replace(task, name="other"), store, tmp_path / "logits.npz")
+        logits_type, outputs, target_type, shape, nothing = FORMS[kind]
+        assert set(arrays) == names_of("unlabeled")
+        assert (arrays["unlabeled_logits"].dtype, arrays["unlabeled_logits"].shape) == (logits_type, (120, *outputs))
+        if kind == "soft":  # nothing tells that targets would have been soft
+            target_type, nothing = np.uint8, 255
+        assert arrays["unlabeled_targets"].dtype == target_type
+        np.testing.assert_array_equal(arrays["unlabeled_targets"], np.full((120, *shape), nothing))
+
+    def test_a_target_of_another_type_is_refused_with_both(self, toys, kind):
+        _, _, model, files = toys(kind)
+        other = "regression" if kind != "regression" else "segmentation"
+        task, _ = make_toy(other)
+        with pytest.raises(DataError) as caught:
+            check_target(model, task, files.record)
+        expected = f"got a model of task type {model['type']}, expected the type of toy: {other}."
+        assert caught.value.message == f"{files.record}: {expected}"
+
+
+def test_a_regression_answers_in_the_units_of_its_targets(toys):
+    task, store, model, files = toys("regression")
+    places = task.split("test", 0)
+    values = predict(*load_network(model, files.weights), store, task, places, 16)[:, 0]
+    assert 950 < values.min() < values.max() < 1100
+    assert np.corrcoef(values, task.targets[places])[0, 1] > 0.8
+
+
+def test_a_target_without_splits_to_predict_makes_an_empty_archive(toys, tmp_path):
+    task, store, model, files = toys("classification")
+    train = task.splits == "train"
+    kept = {name: getattr(task, name)[train] for name in ("sample_ids", "images", "splits", "targets", "folds")}
+    other = dataclasses.replace(task, name="other", **kept)
+    assert write(model, files, other, store, tmp_path / "logits.npz") == {}
+
+
+def test_maps_are_written_a_batch_at_a_time(toys, tmp_path):
+    _, _, model, files = toys("segmentation")
+    task, store = make_toy("segmentation")
+    network, normalize = load_network(model, files.weights)
+    asked = []
+
+    class Counting(type(store)):
+        def mask_targets(self, classes):
+            masks = super().mask_targets(classes)
+
+            class Rows:
+                def __getitem__(self, rows):
+                    asked.append(len(rows))
+                    return masks[rows]
+
+            return Rows()
+
+    counting = Counting(store.images, store.channel_sums, store.rows)
+    write_logits(model, network, normalize, task, counting, tmp_path / "logits.npz", lambda text: None)
+    assert max(asked) == 16
+    assert sum(asked) == 60

@@ -7,7 +7,8 @@ from foldwise.artifacts import FORMAT_VERSION, read_json, write_npz
 from foldwise.config.jobs import ScoreConfig
 from foldwise.config.pipeline import CLASSIFICATION_METRICS, Metrics
 from foldwise.errors import DataError, MissingData
-from foldwise.inference.metrics import classification_metrics
+from foldwise.inference.classification import classification_metrics
+from foldwise.inference.metrics import compute_metrics
 from foldwise.inference.score import score_fold
 
 TARGETS = np.arange(12) % 3
@@ -18,8 +19,8 @@ LOGITS = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
 def score(tmp_path):
     """Score the logits in a folder; returns what is written."""
 
-    def run(**keys):
-        config = ScoreConfig(metrics=Metrics(**keys))
+    def run(kind="classification", **keys):
+        config = ScoreConfig(type=kind, metrics=Metrics(**keys))
         score_fold(config, tmp_path / "logits.npz", tmp_path / "score.json", "default", "digits", 2, "other")
         return read_json(tmp_path / "score.json")
 
@@ -37,8 +38,9 @@ def logits(tmp_path):
 
 def test_a_score_names_its_model_and_holds_the_metrics_of_the_test_split(logits, score):
     expected = classification_metrics(CLASSIFICATION_METRICS, LOGITS, TARGETS)
-    names = {"pipeline": "default", "task": "digits", "fold": 2, "target": "other", "split": "test", "samples": 12}
-    assert score() == {"format_version": FORMAT_VERSION, **names, "metrics": expected}
+    names = {"pipeline": "default", "task": "digits", "fold": 2, "target": "other"}
+    counts = {"type": "classification", "split": "test", "samples": 12}
+    assert score() == {"format_version": FORMAT_VERSION, **names, **counts, "metrics": expected}
 
 
 def test_only_the_configured_metrics_are_written_in_their_order(logits, score):
@@ -97,3 +99,44 @@ def test_logits_that_are_not_finite_are_told(logits, score, value):
     with pytest.raises(DataError, match="not finite") as caught:
         score()
     assert caught.value.where == str(logits)
+
+
+GENERATOR = np.random.default_rng(1)
+OTHERS = {
+    "multilabel": (LOGITS, GENERATOR.integers(0, 2, (12, 3), dtype=np.uint8)),
+    "regression": (LOGITS[:, :1], GENERATOR.normal(size=12).astype(np.float32)),
+    "segmentation": (
+        GENERATOR.normal(size=(12, 3, 4, 5)).astype(np.float16),
+        GENERATOR.integers(0, 3, (12, 4, 5), dtype=np.uint8),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_task_types_have_metrics_of_their_own(logits, score, kind):
+    found, targets = OTHERS[kind]
+    write_npz(logits, {"test_logits": found, "test_targets": targets})
+    result = score(kind)
+    assert (result["type"], result["samples"]) == (kind, 12)
+    assert result["metrics"] == compute_metrics(kind, Metrics().of(kind), found, targets)
+
+
+def test_only_the_configured_metrics_of_the_type_are_written(logits, score):
+    found, targets = OTHERS["segmentation"]
+    write_npz(logits, {"test_logits": found, "test_targets": targets})
+    assert list(score("segmentation", segmentation=["iou"])["metrics"]) == ["iou"]
+
+
+def test_one_map_that_is_not_finite_is_told(logits, score):
+    found, targets = OTHERS["segmentation"]
+    broken = found.copy()
+    broken[7, 1, 2, 3] = np.inf
+    write_npz(logits, {"test_logits": broken, "test_targets": targets})
+    with pytest.raises(DataError, match="not finite"):
+        score("segmentation")
+
+
+def test_damage_to_other_splits_does_not_matter(logits, score):
+    raw = logits.read_bytes()
+    logits.write_bytes(flip(raw, raw.index((-LOGITS[:5]).tobytes()) + 5))
+    assert score()["samples"] == 12

@@ -1,47 +1,58 @@
 """Datasets: made once, kept while whole, made anew otherwise."""
 
 import shutil
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from foldwise.artifacts import FORMAT_VERSION, read_csv, read_json, sha256, write_json
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
-from foldwise.errors import DataError, MissingData
-from foldwise.tasks.dataset import check_definition, check_files, create_dataset
+from foldwise.config.jobs import DatasetConfig, Origin
+from foldwise.errors import DataError, DataProblems, MissingData
+from foldwise.tasks.dataset import create_dataset
+from foldwise.tasks.descriptions import DatasetFiles, check_definition, check_files
 
 
 @pytest.fixture(scope="module")
 def made(digits, tmp_path_factory):
     """A dataset of this module's own."""
     folder = tmp_path_factory.mktemp("own") / "digits"
-    shutil.copytree(digits.dataset.parent, folder)
-    return SimpleNamespace(folder=folder, dataset=folder / "dataset.json", images=folder / "images.csv")
+    shutil.copytree(digits.dataset.description.parent, folder)
+    return DatasetFiles.of(folder)
 
 
-def create(made, revision=1, licence="CC BY 4.0"):
+def create(made, revision=1, licence="CC BY 4.0", on_error="stop", check="full", **record):
+    config = DatasetConfig(dataset=DatasetRecord(**{"dataset": "digits", **record}), check=check)
     about = Description(licence=licence)
-    create_dataset(DatasetRecord(dataset="digits"), about, revision, made.dataset, made.images)
+    create_dataset(config, Origin([], [], on_error), about, revision, None, made)
 
 
 def dates(made):
-    files = [*made.folder.glob("*.*"), *made.folder.glob("files/*.csv"), *made.folder.glob("files/images/00*.png")]
+    folder = made.description.parent
+    files = [*folder.glob("*.*"), *folder.glob("files/images/00*.png")]
     return {path: path.stat().st_mtime_ns for path in files}
 
 
 def test_the_description_says_what_is_there(digits):
-    found = read_json(digits.dataset)
+    found = read_json(digits.dataset.description)
     assert found == {
         "format_version": FORMAT_VERSION,
         "dataset": "digits",
         "source": "embedded",
-        "counts": {"images": 1797},
+        "counts": {"images": 1797, "samples": 1797, "skipped": 0},
+        "check": "full",
+        "class_names": found["class_names"],
+        "mask_values": [],
+        "skipped": [],
+        "duplicates": found["duplicates"],
         "licence": "CC BY 4.0",
         "reference": None,
         "keywords": [],
         "definition": {"dataset": "digits"},
         "revision": 1,
-        "checksums": {"images.csv": sha256(digits.images), "files/labels.csv": sha256(digits.labels)},
+        "inputs": {},
+        "checksums": {name: sha256(path) for name, path in digits.dataset.tables.items()},
     }
 
 
@@ -63,8 +74,8 @@ def test_another_definition_is_written_anew(made):
     for change in ({"revision": 2, "licence": "MIT"}, {"revision": 2}, {}):
         before = dates(made)
         create(made, **change)
-        assert dates(made)[made.dataset] > before[made.dataset]
-        found = read_json(made.dataset)
+        assert dates(made)[made.description] > before[made.description]
+        found = read_json(made.description)
         assert (found["revision"], found["licence"]) == (change.get("revision", 1), change.get("licence", "CC BY 4.0"))
 
 
@@ -73,17 +84,81 @@ def test_another_definition_is_written_anew(made):
     [
         ("dataset.json", b"{"),
         ("images.csv", b"image,path\n"),
-        ("files/labels.csv", b"image,class\n0000,9\n"),
+        ("annotations.csv", b"image,class\n0000,9\n"),
         ("files/images/0005.png", None),
     ],
 )
 def test_a_damaged_or_missing_file_is_written_anew(made, digits, name, content):
+    path = made.description.parent / name
     if content is None:
-        (made.folder / name).unlink()
+        path.unlink()
     else:
-        (made.folder / name).write_bytes(content)
+        path.write_bytes(content)
     create(made)
-    assert (made.folder / name).read_bytes() == (digits.dataset.parent / name).read_bytes()
+    assert path.read_bytes() == (digits.dataset.description.parent / name).read_bytes()
+
+
+class TestLocalFolder:
+    @pytest.fixture
+    def birds(self, tmp_path, monkeypatch):
+        """Images of one's own in the working directory."""
+        monkeypatch.chdir(tmp_path)
+        for place, name in enumerate(["robin/a.png", "robin/b.png", "wren/a.png"]):
+            path = tmp_path / "birds" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 6), (place, 0, 0)).save(path)
+        return DatasetFiles.of(Path("data/datasets/birds"))
+
+    def create(self, birds, **more):
+        create(birds, **{"dataset": "birds", "source": "folder", "path": "birds", **more})
+
+    def test_images_are_reached_through_a_link_that_moves_along(self, birds):
+        self.create(birds)
+        link = birds.description.parent / "files"
+        assert str(link.readlink()) == "../../../birds"
+        table = read_csv(birds.images, ["path", "width", "height"])
+        assert table["path"] == ["files/robin/a.png", "files/robin/b.png", "files/wren/a.png"]
+        assert (table["width"][0], table["height"][0]) == ("8", "6")
+        assert all((birds.description.parent / path).is_file() for path in table["path"])
+
+    def test_another_source_never_touches_the_folder(self, birds, tmp_path):
+        self.create(birds)
+        create(birds, dataset="digits")
+        assert not (birds.description.parent / "files").is_symlink()
+        assert sorted(path.name for path in (tmp_path / "birds").rglob("*.png")) == ["a.png", "a.png", "b.png"]
+        self.create(birds)
+        assert (birds.description.parent / "files").is_symlink()
+
+    def test_without_a_check_sizes_are_unknown_and_broken_images_stay(self, birds, tmp_path):
+        (tmp_path / "birds/wren/a.png").write_bytes(b"")
+        self.create(birds, check="none")
+        assert read_csv(birds.images, ["width"])["width"] == ["", "", ""]
+        with pytest.raises(DataProblems, match=r"wren/a\.png"):
+            self.create(birds)
+
+    def test_a_full_check_serves_those_who_want_none(self, birds):
+        self.create(birds)
+        before = dates(birds)
+        self.create(birds, check="none")
+        assert dates(birds) == before
+
+    def test_skipped_images_are_recorded_and_left_out(self, birds, tmp_path):
+        (tmp_path / "birds/wren/a.png").write_bytes(b"")
+        self.create(birds, on_error="skip")
+        found = read_json(birds.description)
+        assert [item["image"] for item in found["skipped"]] == ["wren/a.png"]
+        assert found["counts"] == {"images": 2, "samples": 2, "skipped": 1}
+        assert read_csv(birds.annotations, ["image"])["image"] == ["robin/a.png", "robin/b.png"]
+
+    def test_nothing_that_can_be_used_is_told(self, birds, tmp_path):
+        for path in (tmp_path / "birds").rglob("*.png"):
+            path.write_bytes(b"")
+        with pytest.raises(DataError, match="no image that can be used"):
+            self.create(birds, on_error="skip")
+
+    def test_a_missing_folder_is_named(self, birds):
+        with pytest.raises(MissingData, match="elsewhere: got nothing, expected the images of dataset birds"):
+            self.create(birds, path="elsewhere")
 
 
 class TestCheckDefinition:

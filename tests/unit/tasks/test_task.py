@@ -27,7 +27,7 @@ def create(toy, tmp_path):
     def run(name="toy", revision=1, about=None, **keys):
         files = TaskFiles.of(tmp_path / "tasks" / name)
         record = TaskRecord(dataset="toy", **keys)
-        create_task(name, record, toy.record, about or Description(), revision, toy.dataset, files)
+        create_task(name, record, toy.record, about or Description(), revision, toy.files, files)
         return files
 
     return run
@@ -54,7 +54,7 @@ def ids_of(files, split):
 
 def class_sizes(files, label, n_folds):
     """Return how many samples of a class each fold has."""
-    folds, labels = read_folds(files), {sample.sample_id: sample.label for sample in read_samples(files)}
+    folds, labels = read_folds(files), {sample.sample_id: sample.target for sample in read_samples(files)}
     counts = Counter(fold for sample, fold in folds.items() if labels[sample] == label)
     return [counts[fold] for fold in range(n_folds)]
 
@@ -71,7 +71,7 @@ class TestSplits:
         assert {sample.split for sample in samples} == set(SPLITS)
 
     def test_test_and_unlabeled_take_their_share_of_each_class(self, digits):
-        truth = dict(zip(*read_csv(digits.labels, ["image", "class"]).values(), strict=True))
+        truth = dict(zip(*read_csv(digits.dataset.annotations, ["image", "class"]).values(), strict=True))
         samples = read_samples(digits.task)
         for label, count in Counter(truth.values()).items():
             splits = Counter(sample.split for sample in samples if truth[sample.image] == label)
@@ -79,15 +79,15 @@ class TestSplits:
             assert splits["unlabeled"] == round((count - splits["test"]) / 15)
 
     def test_only_unlabeled_samples_hide_their_class(self, digits):
-        truth = dict(zip(*read_csv(digits.labels, ["image", "class"]).values(), strict=True))
+        truth = dict(zip(*read_csv(digits.dataset.annotations, ["image", "class"]).values(), strict=True))
         for sample in read_samples(digits.task):
-            assert sample.label == ("" if sample.split == "unlabeled" else truth[sample.image])
+            assert sample.target == ("" if sample.split == "unlabeled" else truth[sample.image])
 
     def test_splits_do_not_depend_on_the_order_of_the_table(self, make_dataset, create, tmp_path):
         first = create()
         turned = make_dataset({}, dict(reversed(LABELS.items())), "turned")
         other = TaskFiles.of(tmp_path / "tasks/turned")
-        create_task("turned", TaskRecord(dataset="toy"), turned.record, Description(), 1, turned.dataset, other)
+        create_task("turned", TaskRecord(dataset="toy"), turned.record, Description(), 1, turned.files, other)
         assert sorted(read_samples(other)) == sorted(read_samples(first))
         assert read_folds(other) == read_folds(first)
 
@@ -124,10 +124,10 @@ class TestFolds:
         labels = {f"i{number:03d}": "common" if number > 3 else "rare" for number in range(40)}
         rare, files = make_dataset({}, labels, "rare"), TaskFiles.of(tmp_path / "tasks/rare")
         with pytest.raises(DataError, match=r"task rare: got class 'rare' with 3 training samples"):
-            create_task("rare", TaskRecord(dataset="rare"), rare.record, Description(), 1, rare.dataset, files)
+            create_task("rare", TaskRecord(dataset="rare"), rare.record, Description(), 1, rare.files, files)
         assert not files.description.exists()
         plain = TaskRecord(dataset="rare", ensure_balancing=False)
-        create_task("rare", plain, rare.record, Description(), 1, rare.dataset, files)
+        create_task("rare", plain, rare.record, Description(), 1, rare.files, files)
         assert read_json(files.description)["classes"] == ["common", "rare"]
 
 
@@ -143,7 +143,8 @@ class TestDescription:
         assert found["folds"]["n_folds"] == 5
         assert sum(found["folds"]["sizes"]) == train == 1398
         assert found["definition"] == {"dataset": "digits"}
-        assert found["inputs"] == read_json(digits.dataset)["checksums"]
+        assert found["shared_images"] == []
+        assert found["inputs"] == read_json(digits.dataset.description)["checksums"]
         assert found["checksums"] == {path.name: sha256(path) for path in digits.task[1:]}
 
     def test_licence_reference_and_keywords_are_told(self, create):
@@ -200,9 +201,9 @@ class TestSources:
         with pytest.raises(MissingData, match=r"dataset\.json: got nothing"):
             create()
 
-    def test_damaged_labels_are_named(self, toy, create):
-        toy.labels.write_text(toy.labels.read_text().replace("i000,dog", "i000,cat"))
-        with pytest.raises(DataError, match=r"labels\.csv: got other content than dataset\.json vouches for"):
+    def test_damaged_annotations_are_named(self, toy, create):
+        toy.files.annotations.write_text(toy.files.annotations.read_text().replace("i000,dog", "i000,cat"))
+        with pytest.raises(DataError, match=r"annotations\.csv: got other content than dataset\.json vouches for"):
             create()
 
     def test_a_damaged_parent_is_named(self, create, derive):
@@ -238,8 +239,8 @@ class TestNested:
 
     def test_test_samples_keep_their_class(self, create, derive):
         parent = create()
-        labels = {sample.sample_id: sample.label for sample in read_samples(parent)}
-        assert all(labels[sample.sample_id] == sample.label for sample in read_samples(derive(parent, ["nested-2"])))
+        labels = {sample.sample_id: sample.target for sample in read_samples(parent)}
+        assert all(labels[sample.sample_id] == sample.target for sample in read_samples(derive(parent, ["nested-2"])))
 
     def test_folds_of_different_outer_folds_are_dealt_independently(self, create, derive):
         parent = create()
@@ -276,10 +277,10 @@ class TestReading:
         assert digits_task.images.tolist() == [sample.image for sample in samples]
         for place in (0, 1, 500, 1796):
             sample = samples[place]
-            expected = int(sample.label) if sample.label else -1
-            assert digits_task.labels[place] == expected
+            expected = int(sample.target) if sample.target else -1
+            assert digits_task.targets[place] == expected
             assert digits_task.folds[place] == folds.get(sample.sample_id, -1)
-        assert digits_task.labels.dtype == digits_task.folds.dtype == np.int64
+        assert digits_task.targets.dtype == digits_task.folds.dtype == np.int64
         assert not digits_task.sample_ids.dtype.hasobject
 
     @pytest.mark.parametrize("fold", [0, 4])

@@ -14,6 +14,7 @@ from foldwise.models.network import Network
 from foldwise.training.callbacks import KeepWeights, ReportEpochs
 from foldwise.training.fold import build_trainer
 from foldwise.training.module import FoldModule
+from foldwise.training.objective import Objective
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 2, 2, 3), dtype=np.uint8)
 LABELS = np.arange(8) % 2
@@ -56,7 +57,8 @@ def fit(make_pipeline):
         normalize = Normalize([0.5] * 3, [0.25] * 3)
         network = Network(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4)), 4, [2])
         augment = Augment([], (2, 2), normalize)
-        module = FoldModule(network, pipeline, Scripted(losses), augment, normalize, 0, 2)
+        objective = Objective("classification", ("a", "b"), Scripted(losses))
+        module = FoldModule(network, pipeline, objective, augment, normalize, 0, 2)
         build_trainer(pipeline, list(callbacks)).fit(module, train, val)
 
     return run
@@ -93,8 +95,8 @@ def test_statistics_of_batch_normalisation_are_kept_too(fit):
 
 def test_every_epoch_is_told_with_how_far_how_well_and_how_long_still(fit):
     lines = []
-    fit([3.0, 0.123456, 2.0], ReportEpochs(lines.append, 3))
+    fit([3.0, 0.123456, 2.0], ReportEpochs(lines.append, 3, "mcc"))
     assert len(lines) == 3
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
-    assert re.fullmatch(r"epoch 2 of 3: train_loss [\d.]+, val_loss 0\.1235, accuracy [\d.]+; \d+ s left", lines[1])
+    assert re.fullmatch(r"epoch 2 of 3: train_loss [\d.]+, val_loss 0\.1235, mcc -?[\d.]+; \d+ s left", lines[1])
     assert lines[2].endswith("; 0 s left")

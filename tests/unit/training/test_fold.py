@@ -11,7 +11,7 @@ from foldwise.artifacts import FORMAT_VERSION, read_csv, read_json, sha256
 from foldwise.config.definition import TaskRecord
 from foldwise.config.pipeline import CLASSIFICATION_METRICS, Pipeline
 from foldwise.errors import ConfigError, DataError
-from foldwise.inference.metrics import classification_metrics
+from foldwise.inference.classification import classification_metrics
 from foldwise.inference.predict import load_network, predict
 from foldwise.models.network import build_network
 
@@ -49,6 +49,7 @@ class TestFiles:
             "format_version": FORMAT_VERSION,
             "pipeline": "default",
             "task": "digits",
+            "type": "classification",
             "fold": 0,
             "classes": list(digits_task.classes),
             "channels": 3,
@@ -121,7 +122,7 @@ class TestKeptEpoch:
         places = digits_task.split("val", 0)
         network, normalize = load_network(model.record, model.files.weights)
         logits = predict(network, normalize, digits_store, digits_task, places, 64)
-        found = classification_metrics(["log_loss", "accuracy"], logits, digits_task.labels[places])
+        found = classification_metrics(["log_loss", "accuracy"], logits, digits_task.targets[places])
         assert found["log_loss"] == pytest.approx(model.record["score"], rel=1e-3)
         assert found["accuracy"] == pytest.approx(model.record["metrics"]["accuracy"], abs=0.005)
 

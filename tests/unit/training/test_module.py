@@ -12,10 +12,11 @@ from foldwise.config.pipeline import CLASSIFICATION_METRICS, Operation
 from foldwise.data.augment import Augment, Normalize
 from foldwise.data.batches import Batches, BatchPlan, TrainingPlan
 from foldwise.errors import DataError
-from foldwise.inference.metrics import classification_metrics
+from foldwise.inference.classification import classification_metrics
 from foldwise.models.network import Network
 from foldwise.training.fold import build_trainer
 from foldwise.training.module import FoldModule
+from foldwise.training.objective import Objective
 
 COUNT, SEED = 50, 7
 IMAGES = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 3), dtype=np.uint8)
@@ -60,7 +61,8 @@ def make_module(make_pipeline):
         normalize = Normalize([0.5] * 3, [0.25] * 3)
         augment = Augment(list(operations), (4, 4), normalize)
         pipeline = make_pipeline(**{"trainer": {"max_epochs": 3}, **sections})
-        return FoldModule(network, pipeline, loss or nn.CrossEntropyLoss(), augment, normalize, SEED, 4)
+        objective = Objective("classification", ("a", "b"), loss or nn.CrossEntropyLoss())
+        return FoldModule(network, pipeline, objective, augment, normalize, SEED, 4)
 
     return make
 
@@ -91,7 +93,8 @@ class TestBatch:
         assert module.training_step(batch, 0).item() != module.training_step(batch, 1).item()
         for index in (0, 1):
             module.validation_step(batch, index)
-        assert torch.equal(module.validation[0][0], module.validation[1][0])
+        (first, _), (second, _) = module.validation.parts
+        assert torch.equal(first, second)
 
 
 class TestOptimisers:
