@@ -70,8 +70,8 @@ def test_messages_read_like_a_plan(project):
     output = project.dry_run("test").output
     for line in (
         "Create dataset digits: source embedded",
-        "Create task digits: 2 balanced folds, seed 42",
-        "Derive task digits+nested-1 from digits: 2 balanced folds, seed 42",
+        "Create task digits: classification, 2 balanced folds, seed 42",
+        "Derive task digits+nested-1 from digits: classification, 2 balanced folds, seed 42",
         "Preprocess dataset digits as default-44136fa3: size auto",
         "Train resnet10 on digits+nested-1, fold 0: 1 epoch, lr 0.001, batches of 64, seed 42, pipeline b",
         "Predict digits+nested-0 with the model of digits+nested-0, fold 0: pipeline a",

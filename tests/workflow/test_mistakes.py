@@ -150,4 +150,4 @@ def test_a_file_that_no_rule_makes(project):
 
 
 def test_a_variant_of_an_unknown_task(project):
-    check_message(project.run("data/tasks/birds/task.json"), "task: got 'birds', expected digits")
+    check_message(project.run("data/tasks/birds/task.json"), "task: got 'birds', expected one of bloodmnist, ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import math
 import os
 import shutil
 import time
@@ -234,7 +235,7 @@ def read_journal(journal: Path) -> Iterator[Any]:
 
 
 class Claims:
-    """Claims finished chunks in the journal when they are on disk, every second.
+    """Claims finished chunks in the journal when they are on disk: the first at once, then every second.
 
     Parameters
     ----------
@@ -252,7 +253,7 @@ class Claims:
         self.pool = pool
         self.pending: list[bytes] = []
         self.running: Future[None] = pool.submit(lambda: None)
-        self.last = time.monotonic()
+        self.last = -math.inf
 
     def add(self, entry: Entry) -> None:
         """Take note of a chunk that is written, perhaps not to disk yet."""

@@ -102,8 +102,8 @@ def open_tensors(
         If a file is missing or damaged, or was made for another definition.
     """
     manifest = check_definition(files.manifest, record, "preprocess_dataset")
-    images = open_images(files, manifest, workers)
     check_files(files.manifest, manifest["checksums"], small_files(files, record), "preprocess_dataset")
+    images = open_images(files, manifest, workers)
     rows = {name: row for row, name in enumerate(manifest["images"])}
     sums = np.asarray(map_npy(files.channel_sums, REMEDY))
     if masks is None:

@@ -75,6 +75,7 @@ def create_dataset(
         if checked.problems and origin.on_error == "stop":
             raise tell_problems(record, list(checked.problems.values()), missing_rows(record, listing, raw))
         write_dataset(config, kept(listing, checked), checked, identity, files)
+        journal_of(folder).unlink(missing_ok=True)
 
 
 def suffices(files: DatasetFiles, level: str, on_error: str) -> bool:
@@ -144,7 +145,12 @@ def check(level: str, listing: Listing, folder: Path, threads: int, report: Call
     """Open every image and mask, or trust the source."""
     if level == "none":
         return Checked(sizes={}, problems={}, duplicates=[], mask_values=[])
-    return check_images(listing, folder, threads, report, folder / ".checked.jsonl")
+    return check_images(listing, folder, threads, report, journal_of(folder))
+
+
+def journal_of(folder: Path) -> Path:
+    """Return the file in which a check keeps what it has found until all is found."""
+    return folder / ".checked.jsonl"
 
 
 def missing_rows(record: DatasetRecord, listing: Listing, raw: Raw) -> list[Problem]:

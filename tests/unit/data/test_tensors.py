@@ -1,9 +1,10 @@
-"""Tensors as training reads them: checked, mapped, measured."""
+"""Tensors as training reads them: checked, gathered, measured."""
 
 import numpy as np
 import pytest
 
-from foldwise.config.definition import TensorRecord
+from foldwise.config.preprocessing import Preprocessing, TensorRecord
+from foldwise.data.preprocess import TensorFiles, preprocess_dataset
 from foldwise.data.tensors import open_tensors
 from foldwise.errors import DataError, MissingData
 
@@ -18,15 +19,36 @@ def flip(path, place):
     path.write_bytes(content)
 
 
-def test_images_are_mapped_not_read(digits_store):
-    assert isinstance(digits_store.images, np.memmap)
+@pytest.fixture
+def packed_digits(digits, tmp_path):
+    """The digits in JPEG storage, with the record of their tensors."""
+    files = TensorFiles.of(tmp_path / "packed")
+    record = TensorRecord(dataset="digits", preprocessing=Preprocessing(size=8, storage="jpeg", quality=100))
+    preprocess_dataset(record, digits.dataset_record, 1, digits.dataset.description, digits.images, files)
+    return files, record
+
+
+def test_images_are_those_that_were_stored(digits, digits_store):
+    rows = np.array([1796, 3, 3, 0])
     assert digits_store.images.shape == (1797, 8, 8, 3)
-    with pytest.raises(ValueError, match="read-only"):
-        digits_store.images[0, 0, 0, 0] = 1
+    assert np.array_equal(digits_store.images[rows], np.load(digits.tensors.images)[rows])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_in_jpeg_storage_are_nearly_the_same(digits_store, packed_digits, workers):
+    store = open_tensors(*packed_digits, workers=workers)
+    assert store.images.shape == digits_store.images.shape
+    found, exact = (one.images[np.arange(0, 1797, 9)].astype(int) for one in (store, digits_store))
+    assert np.abs(found - exact).max() <= 8
+    pixels = found / 255
+    rows = np.arange(0, 1797, 9)
+    assert store.channel_statistics(rows)[0] == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=1e-12)
 
 
 def test_rows_follow_the_names_of_the_images(digits_store, digits_task):
-    assert digits_store.rows_of(digits_task, np.array([5, 0, 1796])).tolist() == [5, 0, 1796]
+    found = digits_store.rows_of(digits_task, np.array([5, 0, 1796]))
+    assert found.dtype == np.int64
+    assert found.tolist() == [5, 0, 1796]
     assert digits_store.rows_of(digits_task, np.array([], dtype=int)).tolist() == []
 
 
@@ -83,12 +105,33 @@ class TestChecks:
         with pytest.raises(DataError, match=r"channel_sums\.npy: got other content than manifest\.json vouches for"):
             open_own(own_digits)
 
-    @pytest.mark.parametrize("place", [0, 1, 2])
-    def test_a_missing_file_is_named(self, own_digits, place):
-        own_digits.tensors[place].unlink()
-        with pytest.raises(MissingData, match=rf"{own_digits.tensors[place].name}: got nothing"):
+    @pytest.mark.parametrize("name", ["images", "channel_sums", "manifest"])
+    def test_a_missing_file_is_named(self, own_digits, name):
+        path = getattr(own_digits.tensors, name)
+        path.unlink()
+        with pytest.raises(MissingData, match=rf"{path.name}: got nothing"):
             open_own(own_digits)
 
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("index.npy", r"index\.npy: got other content than manifest\.json vouches for"),
+            ("shards/00000.jpegs", r"00000\.jpegs: got damaged images 0 to 1796 \(checksum differs\)"),
+        ],
+    )
+    def test_a_flipped_bit_in_jpeg_storage_is_noticed(self, packed_digits, name, message):
+        flip(packed_digits[0].manifest.parent / name, -3)
+        with pytest.raises(DataError, match=message):
+            open_tensors(*packed_digits)
+
+    @pytest.mark.parametrize("name", ["index.npy", "shards/00000.jpegs"])
+    def test_a_missing_file_of_jpeg_storage_is_named(self, packed_digits, name):
+        path = packed_digits[0].manifest.parent / name
+        path.unlink()
+        with pytest.raises(MissingData, match=rf"{path.name}: got nothing"):
+            open_tensors(*packed_digits)
+
     def test_another_definition_is_told_with_both(self, digits):
-        with pytest.raises(DataError, match="got data made with size 8, expected size 16 as configured"):
-            open_tensors(digits.tensors, TensorRecord(dataset="digits", size=16))
+        record = TensorRecord(dataset="digits", preprocessing=Preprocessing(size=16))
+        with pytest.raises(DataError, match=r"got data made with .*'size': 8.*, expected .*'size': 16.* as configured"):
+            open_tensors(digits.tensors, record)

@@ -5,10 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
-from unit.data.making import MAKER, TESTS, write_files
 
 from foldwise.data.workers import Chunk, Place, Work, stamp_of, work_off
 from foldwise.errors import DataError
+from unit.data.making import MAKER, TESTS, write_files
 
 
 @pytest.fixture(autouse=True)
