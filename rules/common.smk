@@ -1,5 +1,6 @@
 # Configuration, wildcard constraints and input functions that rules share. No rules.
 import re
+import shutil
 import sys
 from functools import cache
 
@@ -9,12 +10,12 @@ sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
 from foldwise import artifacts, aside
 from foldwise.config import jobs, selection
-from foldwise.config.canonical import JobConfig, tensor_folder, tensor_record
+from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
 from foldwise.config.load import Library, load_config
 from foldwise.config.model import definition_of
 from foldwise.config.names import parse_task
 from foldwise.config.sources import must_be_fetched
-from foldwise.errors import FoldwiseError
+from foldwise.errors import ConfigError, FoldwiseError
 
 
 def or_stop(function, *arguments):
@@ -25,6 +26,20 @@ def or_stop(function, *arguments):
         raise SystemExit(f"Error: {error.message}") from None
 
 
+def place_of(root):
+    """Return a root without `..`.
+
+    Snakemake keeps backups of outputs below its own folder under their relative path: `..` would lead out of there,
+    to files that it would overwrite and delete.
+    """
+    if ".." not in Path(root).parts:
+        return root
+    place = str(Path(root).resolve())
+    if "{" in place or "}" in place:
+        raise ConfigError("data_dir", place, "a path without braces", "Move the working directory, or write no `..`.")
+    return place
+
+
 @cache
 def warn(message):
     """Warn once."""
@@ -33,11 +48,11 @@ def warn(message):
 
 LIBRARY = or_stop(Library.read, Path(workflow.current_basedir).parent / "config", Path("config"))
 CONFIG = or_stop(load_config, config, LIBRARY)
-DATA = CONFIG.data_dir
+DATA = or_stop(place_of, CONFIG.data_dir)
 PROJECT = f"{CONFIG.results_dir}/{CONFIG.project}"
 CONDA = str(Path(workflow.current_basedir).parent / "envs/runtime.yaml")
 
-for root in (DATA, PROJECT):
+for root in (CONFIG.data_dir, PROJECT):
     or_stop(artifacts.check_root, root)
 
 
@@ -102,7 +117,7 @@ def fetch_inputs(wildcards):
     record = or_stop(jobs.fetch_record, CONFIG, wildcards.dataset)
     if not must_be_fetched(record):
         raise SystemExit(f"Error: source.json: got source {record.source}, expected one that is fetched.")
-    return {"archive": local_source(wildcards.dataset, record.path)} if record.path else {}
+    return {"archive": input_file(wildcards.dataset, record.path)} if record.path else {}
 
 
 def source_inputs(wildcards):
@@ -111,19 +126,30 @@ def source_inputs(wildcards):
     if must_be_fetched(record):
         return {"source": f"{DATA}/datasets/{wildcards.dataset}/source.json"}
     if record.path is not None:
-        local_source(wildcards.dataset, record.path)
+        check_source(wildcards.dataset, record.path)
     file = jobs.local_file(record)
-    return {"source": local_source(wildcards.dataset, file)} if file else {}
+    return {"source": input_file(wildcards.dataset, file)} if file else {}
 
 
-def local_source(dataset, path):
-    """Return a path given by the user; stop if it is not there and was not read before."""
+def check_source(dataset, path):
+    """Stop if a path given by the user is not there and was not read before."""
     if not Path(path).exists() and not Path(f"{DATA}/datasets/{dataset}/dataset.json").is_file():
+        home = "; write the folder that ~ stands for" if path.startswith("~") else ""
         raise SystemExit(
             f"Error: {path}: got nothing, expected the images of dataset {dataset}. "
-            "Set path in its definition; it is relative to the working directory."
+            f"Set path in its definition; it is relative to the working directory{home}."
         )
-    return path
+
+
+def input_file(dataset, path):
+    """Return a file given by the user that is an input; stop if it is not there or cannot be one."""
+    check_source(dataset, path)
+    if "{" in path and "}" in path:
+        raise SystemExit(
+            f"Error: {path}: got braces in the path of dataset {dataset}, expected none. "
+            "Rename it: Snakemake takes what is in braces for a wildcard."
+        )
+    return str(Path(path))
 
 
 def collect_create(wildcards):
@@ -150,11 +176,22 @@ def fetch_config(dataset):
     return JobConfig(jobs.slice_json(record), plan=record.source, origin=jobs.dataset_origin(CONFIG, dataset))
 
 
+def was_checked(record):
+    """Tell whether all images of a dataset have been opened."""
+    try:
+        found = artifacts.read_json(f"{DATA}/datasets/{record.dataset}/dataset.json")
+    except FoldwiseError:
+        return False
+    return found.get("check") == "full" and found.get("definition") == differences(record)
+
+
 @cache
 def dataset_config(dataset):
-    """Return what identifies a dataset."""
+    """Return what identifies a dataset; one that was checked is not made anew to be trusted."""
     section = or_stop(jobs.dataset_config, CONFIG, dataset)
     record, origin = section.dataset, jobs.dataset_origin(CONFIG, dataset)
+    if section.check == "none" and was_checked(record):
+        section = section.model_copy(update={"check": "full"})
     plan = f"source {record.source}{f', path {record.path}' if record.path else ''}, check {section.check}"
     about = jobs.describe_dataset(CONFIG, dataset)
     return JobConfig(jobs.slice_json(section), plan=plan, about=about, origin=origin)
@@ -348,6 +385,8 @@ class OldOutputs:
         for root in (DATA, PROJECT):
             or_stop(artifacts.check_writable, root)
         persistence = workflow.persistence
+        # Backups of a run that was killed: where a job makes nothing, Snakemake would take them for what was there.
+        shutil.rmtree(persistence._backup_path, ignore_errors=True)
         for job in workflow.dag.needrun_jobs():
             for file in job.output:
                 if (status := aside.status(file)) is not None:

@@ -335,6 +335,15 @@ def stamp_version(root: str | Path) -> None:
         write_text(version, f"{FORMAT_VERSION}\n")
 
 
+def make_not_older(paths: Iterable[Path], source: Path) -> None:
+    """Give files that are right as they are the present date, if they are older than what they are made from."""
+    made_from = source.stat().st_mtime_ns
+    paths = list(paths)
+    if any(path.stat().st_mtime_ns < made_from for path in paths):
+        for path in paths:
+            os.utime(path)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make a hard link, or a copy with the same date where the file system has no hard links."""
     try:

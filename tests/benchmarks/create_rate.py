@@ -59,7 +59,7 @@ def create(folder: Path, check: str, grouped: bool) -> tuple[float, dict[str, fl
         "2",
     ]
     started = time.perf_counter()
-    subprocess.run([*command, "--quiet"], cwd=work, check=True)
+    subprocess.run(command, cwd=work, check=True, capture_output=True)
     seconds = time.perf_counter() - started
     peaks = {}
     for path in work.glob("results/default/benchmarks/*/*.tsv"):

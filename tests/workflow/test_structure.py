@@ -114,7 +114,11 @@ def test_parsing_imports_nothing_heavy(project):
     [
         ("foldwise.inference.score", {"torch", "lightning", "monai", "kornia", "pandas"}),
         ("foldwise.inference.predict", {"lightning", "kornia", "sklearn", "pandas", "torchmetrics"}),
-        ("foldwise.tasks.task", {"torch", "scipy", "sklearn", "pandas"}),
+        (
+            "foldwise.tasks.dataset",
+            {"requests", "pooch", "pandas", "sklearn", "scipy", "torch", "pydicom", "nibabel", "h5py", "pyarrow"},
+        ),
+        ("foldwise.tasks.task", {"torch", "scipy", "sklearn", "pandas", "requests", "PIL", "numpy"}),
         ("foldwise.report.tables", {"numpy", "torch", "scipy", "pandas"}),
         ("foldwise.job", {"numpy", "torch"}),
     ],

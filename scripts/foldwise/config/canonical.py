@@ -68,13 +68,20 @@ def digest(tree: Any, length: int = 64) -> str:
     return hashlib.sha256(canonical_json(tree).encode()).hexdigest()[:length]
 
 
+def deciding(preprocessing: Preprocessing) -> Preprocessing:
+    """Return a recipe without what decides nothing: the quality of JPEGs where none are stored."""
+    if preprocessing.storage == "jpeg":
+        return preprocessing
+    return preprocessing.model_copy(update={"quality": Preprocessing.model_fields["quality"].default})
+
+
 def tensor_record(dataset: str, preprocessing: Preprocessing) -> TensorRecord:
     """Return the definition of a dataset's tensors."""
-    return TensorRecord(dataset=dataset, preprocessing=preprocessing.model_copy(update={"id": "default"}))
+    return TensorRecord(dataset=dataset, preprocessing=deciding(preprocessing).model_copy(update={"id": "default"}))
 
 
 def tensor_folder(preprocessing: Preprocessing) -> str:
     """Return the folder of a preprocessing: its name and a digest of its definition."""
-    definition = differences(preprocessing)
+    definition = differences(deciding(preprocessing))
     definition.pop("id", None)
     return f"{preprocessing.id}-{digest(definition, 8)}"

@@ -107,6 +107,7 @@ class DatasetRecord(DatasetSource):
 
     dataset: Name
     image_column: str = Field("image", description="Column of the source's table that names the image.")
+    mask_columns: list[str] = Field([], description="Columns of the source's table that name masks.")
 
 
 class TaskRecord(Labels):

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from foldwise.config.canonical import canonical_json, component, tensor_record
+from foldwise.config.canonical import canonical_json, component, deciding, tensor_record
 from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TaskType
 from foldwise.config.model import Config, check_choice, definition_of, task_record
 from foldwise.config.modes import Seed
@@ -112,7 +112,21 @@ def dataset_record(config: Config, dataset: str) -> DatasetRecord:
     """Return what identifies a dataset, from any definition on it."""
     definition = definition_on(config, dataset)
     keys = {key: getattr(definition, key) for key in DatasetSource.model_fields}
-    return DatasetRecord(**keys, dataset=dataset, image_column=str(definition.columns.get("image", "image")))
+    if definition.name == dataset:  # the default, written out
+        keys["name"] = None
+    return DatasetRecord(
+        **keys,
+        dataset=dataset,
+        image_column=str(definition.columns.get("image", "image")),
+        mask_columns=mask_columns(config, dataset),
+    )
+
+
+def mask_columns(config: Config, dataset: str) -> list[str]:
+    """Return the columns that name masks in the table of a dataset: those that its tasks of segmentation read."""
+    definitions = [d for name, d in config.definitions.items() if (d.dataset or name) == dataset]
+    columns = {d.columns.get("mask", "mask") for d in definitions if (d.source, d.type) == ("table", "segmentation")}
+    return sorted(map(str, columns))
 
 
 def fetch_record(config: Config, dataset: str) -> DatasetRecord:
@@ -183,7 +197,8 @@ def train_config(config: Config, pipeline: str, task: str) -> TrainConfig:
 
     Training always records all metrics of the task type: which of them are reported is no cause to train again.
     """
-    recipe = config.pipelines[pipeline].model_copy(update={"metrics": Metrics()})
+    recipe = config.pipelines[pipeline]
+    recipe = recipe.model_copy(update={"metrics": Metrics(), "preprocessing": deciding(recipe.preprocessing)})
     record = task_record(config, task)
     return TrainConfig(
         seed=config.seed,

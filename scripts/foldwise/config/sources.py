@@ -159,6 +159,8 @@ def check_address(definition: Any) -> None:
     if bool(urls) == bool(definition.path):
         found = Words("both path and url") if urls else NOTHING
         raise ConfigError("path", found, "either path or url with sha256")
+    if definition.path and urlsplit(definition.path).scheme in SCHEMES:
+        raise ConfigError("path", hide_secrets(definition.path), "a path on this machine", "Write url, with sha256.")
     for checksum in sums:
         if not SHA256.fullmatch(checksum):
             raise ConfigError("sha256", checksum, SHA256_WORDS)

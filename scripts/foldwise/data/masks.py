@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from foldwise.artifacts import FORMAT_VERSION, lock, read_json
+from foldwise.artifacts import FORMAT_VERSION, lock, make_not_older, read_json
 from foldwise.config.canonical import differences, digest
 from foldwise.config.definition import DatasetRecord, TaskRecord
 from foldwise.config.preprocessing import Preprocessing, TensorRecord
@@ -93,6 +93,8 @@ def preprocess_masks(
     with lock(files.masks):
         if is_current(files.manifest, identity, {}) and are_whole(files):
             discard(files.masks)
+            make_not_older(files, dataset.images)
+            make_not_older(files, task.samples)
             return
         head = {"format_version": FORMAT_VERSION, "task": name, "dataset": record.dataset, **identity}
         table = read_images(dataset.images)

@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 import simplejpeg
 
-from foldwise.artifacts import FORMAT_VERSION, lock, read_json, reading, sha256, write_npy
+from foldwise.artifacts import FORMAT_VERSION, lock, make_not_older, read_json, reading, sha256, write_npy
 from foldwise.config.canonical import differences, digest
 from foldwise.config.definition import DatasetRecord
 from foldwise.config.preprocessing import Preprocessing, TensorRecord
@@ -30,6 +30,7 @@ from foldwise.tasks.decode import Unreadable, load_rgb, open_image, oriented_siz
 from foldwise.tasks.descriptions import IMAGE_COLUMNS, check_definition, check_files, is_current
 
 CHANNELS = 3
+ANNOTATED = ("table", "coco")  # sources whose local file tells about images and holds none
 MEASURED_IMAGES = 1000
 EXACT_PIXELS = 256
 BLOCK_VALUES = 2**18  # that many stay in a processor's cache
@@ -108,13 +109,17 @@ def preprocess_dataset(
     with lock(files.manifest.parent):
         if is_current(files.manifest, identity, small_files(files, record)) and are_whole(files):
             discard(stored_in(files, record))
+            make_not_older([files.manifest, stored_in(files, record), *small_files(files, record).values()], images)
             return
         make_tensors(record, identity, read_images(images), images.parent, files, threads, report)
 
 
 def inputs_of(source: Mapping[str, Any]) -> dict[str, str]:
     """Return checksums of all of a dataset's description that decides its pixels; annotations do not."""
-    made = digest({key: source.get(key) for key in ("definition", "revision", "inputs")})
+    inputs = source.get("inputs", {})
+    fetched = {name: checksum for name, checksum in inputs.items() if name == "source.json"}
+    told = fetched if source.get("source") in ANNOTATED else inputs
+    made = digest({**{key: source.get(key) for key in ("definition", "revision", "content")}, "inputs": told})
     return {"dataset": made, "images.csv": source["checksums"]["images.csv"]}
 
 

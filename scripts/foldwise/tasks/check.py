@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import FileIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from foldwise.tasks.sources.listing import Listing, Report
 
 Size = tuple[int, int, int]
 REPORT_SECONDS = 1.0
-VERSION = 1  # raise it when a file may be judged otherwise than before
+VERSION = 2  # raise it when a file may be judged otherwise than before
 HEADER = f'["foldwise check", {VERSION}]\n'.encode()
 
 
@@ -41,12 +42,15 @@ class Checked:
         Names of images whose files are equal byte for byte, a list each; of names that share a file the first counts.
     mask_values : list of int
         All values that occur in readable masks, in ascending order.
+    content : str
+        A digest of all files with their paths; empty if they were not opened.
     """
 
     sizes: dict[str, Size]
     problems: dict[str, Problem]
     duplicates: list[list[str]]
     mask_values: list[int]
+    content: str = ""
 
 
 class Findings:
@@ -87,7 +91,7 @@ class Findings:
         return width, height, channels
 
 
-def check_images(listing: Listing, folder: Path, threads: int, report: Report, journal: Path) -> Checked:
+def check_images(listing: Listing, folder: Path, processes: int, report: Report, journal: Path) -> Checked:
     """Decode every image and every mask of a listing once.
 
     Parameters
@@ -96,8 +100,8 @@ def check_images(listing: Listing, folder: Path, threads: int, report: Report, j
         Images and masks.
     folder : Path
         The dataset's folder, which paths are relative to.
-    threads : int
-        Processes that decode at a time. Threads would wait for each other where images are small.
+    processes : int
+        Processes that decode at a time; 0: this one does it. Threads would wait for each other where images are small.
     report : callable
         Receives lines of progress.
     journal : Path
@@ -114,14 +118,14 @@ def check_images(listing: Listing, folder: Path, threads: int, report: Report, j
     DataError
         If the journal cannot be written.
     """
-    masks = (path for path in listing.annotations.get("mask", []) if path)
+    masks = (path for column in mask_columns(listing) for path in column if path)
     found: dict[Kind, Findings] = {"image": Findings(listing.paths.values()), "mask": Findings(masks)}
     for facts in read_journal(journal):
         if found[facts.kind].awaits(facts.path) and stamp(folder, facts.path) == (facts.file_bytes, facts.mtime_ns):
             found[facts.kind].add(facts)
     progress = Progress(report, found)
     with open_journal(journal) as handle:
-        for chunk in examine_all(folder, unknown(found), threads):
+        for chunk in examine_all(folder, unknown(found), processes):
             for facts in chunk:
                 found[facts.kind].add(facts)
             append(handle, journal, journal_lines(chunk))
@@ -231,14 +235,30 @@ def summarise(listing: Listing, folder: Path, images: Findings, masks: Findings)
         else:
             size = images.size(path)
             sizes[name] = once.setdefault(size, size)
-    for name, mask in zip(listing.annotations["image"], listing.annotations.get("mask", ()), strict=False):
+    rows = (zip(listing.annotations["image"], column, strict=True) for column in mask_columns(listing))
+    for name, mask in chain.from_iterable(rows):
         if mask and name not in problems:
             reason = masks.reasons.get(mask) or compare_sizes(
                 folder / listing.paths[name], sizes[name], masks.size(mask)
             )
             if reason:
                 problems[name] = Problem(str(folder / mask), reason)
-    return Checked(sizes, problems, find_duplicates(listing, images), np.flatnonzero(masks.values).tolist())
+    values = np.flatnonzero(masks.values).tolist()
+    return Checked(sizes, problems, find_duplicates(listing, images), values, digest_content(images, masks))
+
+
+def digest_content(*kinds: Findings) -> str:
+    """Return a digest of the paths and contents of all files, in whatever order they were listed."""
+    files = sorted((path, found.digests[place].tobytes()) for found in kinds for path, place in found.places.items())
+    whole = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for path, digest in files:
+        whole.update(path.encode(errors="surrogateescape") + b"\0" + digest)
+    return whole.hexdigest()
+
+
+def mask_columns(listing: Listing) -> list[list[str]]:
+    """Return the columns of paths of masks."""
+    return [listing.annotations[name] for name in listing.masks if name in listing.annotations]
 
 
 def compare_sizes(image: Path, image_size: Size, mask_size: Size) -> str:

@@ -80,7 +80,9 @@ def examine_image(file: Path, facts: Facts) -> Facts:
 def examine_mask(file: Path, facts: Facts) -> Facts:
     """Complete what is known about a mask."""
     mask = load_mask(file)
-    return facts._replace(size=(mask.shape[1], mask.shape[0], 1), values=value_ranges(mask))
+    with open(file, "rb") as handle:
+        digest = hashlib.file_digest(handle, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+    return facts._replace(size=(mask.shape[1], mask.shape[0], 1), digest=digest, values=value_ranges(mask))
 
 
 def digest_of(image: Image.Image) -> str:
@@ -107,13 +109,13 @@ def value_ranges(mask: np.ndarray) -> list[tuple[int, int]]:
 
 
 def examine_all(folder: Path, files: Iterator[File], workers: int) -> Iterator[list[Facts]]:
-    """Examine files chunk by chunk, in processes unless there is one chunk only; yield chunks as they finish."""
+    """Examine files chunk by chunk, in processes unless there are none or one chunk only; yield finished chunks."""
     chunks = iter(lambda: list(islice(files, CHUNK_FILES)), [])
     first = list(islice(chunks, 2))
-    if len(first) < 2:
-        yield from ([examine(folder, *file) for file in chunk] for chunk in first)
-        return
     waiting = chain(first, chunks)
+    if len(first) < 2 or not workers:
+        yield from ([examine(folder, *file) for file in chunk] for chunk in waiting)
+        return
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         for chunk in islice(waiting, workers):
             Worker(folder, stack).take(chunk, selector)

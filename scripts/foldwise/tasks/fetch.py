@@ -108,6 +108,10 @@ def failure_of(item: Download, problems: Sequence[Problem], target: Path) -> Dat
     """Return the error that tells why no address gave a file."""
     expected = "a file" if item.checksum is None else "a file with {} {}".format(*split_checksum(item.checksum))
     remedy = f"Check address and checksum, name another place in mirrors, or put the file at {target} yourself."
+    if all(Address(url).local() for url in item.urls):
+        remedy = "Check path and checksum, or get the file anew."
+    elif part_of(target).exists():
+        remedy = f"Run again: what has come is kept and continued. {remedy}"
     if len(problems) == 1:
         return DataError(problems[0].where, Words(problems[0].reason), expected, remedy)
     return DataProblems(item.name, problems, expected, remedy)
@@ -136,7 +140,7 @@ class Patience:
 
 def obtain(item: Download, address: Address, target: Path, patience: Patience) -> None:
     """Download a file from one address; once more from the beginning if what was there already did not belong to it."""
-    part = target.with_name(f".part-{target.name}")
+    part = part_of(target)
     for last in (False, True):
         mended = persist(item, address, part, patience)
         fault = fault_of(part, item.checksum)
@@ -148,6 +152,11 @@ def obtain(item: Download, address: Address, target: Path, patience: Patience) -
         part.unlink()
         if last or not mended:
             raise Refused(fault)
+
+
+def part_of(target: Path) -> Path:
+    """Return where a download is kept that broke off."""
+    return target.with_name(f".part-{target.name}")
 
 
 def persist(item: Download, address: Address, part: Path, patience: Patience) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from foldwise.config.definition import TARGETS, Role, TaskRecord
 from foldwise.errors import DataError, DataProblems, Problem, Words, nearest, one_of, shorten
@@ -15,6 +13,9 @@ from foldwise.tasks.groups import spanning
 from foldwise.tasks.sources.files import SPLIT_NAMES, UNUSABLE, listed_split
 from foldwise.tasks.splits import keep_folds
 from foldwise.tasks.targets import Table, check_classes, read_targets, target_cells
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LABELLED = ("train", "test")
 FOLD = re.compile(r"(\d{1,6})(\.0*)?", re.ASCII)
@@ -232,6 +233,8 @@ def parse_targets(samples: Sequence[Sample], kind: str, classes: Sequence[str], 
         (n, classes), 255 in unlabeled samples, or float32 if soft, NaN in unlabeled samples. Regression: float32 of
         shape (n,), NaN where there is none. Others: uint8 of shape (n, 0).
     """
+    import numpy as np
+
     targets = [sample.target for sample in samples]
     if kind == "classification":
         places = {"": -1} | {name: place for place, name in enumerate(classes)}
@@ -247,6 +250,8 @@ def parse_targets(samples: Sequence[Sample], kind: str, classes: Sequence[str], 
 
 def parse_numbers(targets: Sequence[str], width: int) -> np.ndarray:
     """Return numbers joined by ``;`` as a matrix; an empty text gives NaN."""
+    import numpy as np
+
     matrix = np.full((len(targets), width), np.nan, np.float32)
     for row, target in enumerate(targets):
         if target:
@@ -256,6 +261,8 @@ def parse_numbers(targets: Sequence[str], width: int) -> np.ndarray:
 
 def parse_names(targets: Sequence[str], classes: Sequence[str]) -> np.ndarray:
     """Return names joined by ``;`` as a matrix of 0 and 1."""
+    import numpy as np
+
     places = {name: place for place, name in enumerate(classes)}
     distinct = {target: row for row, target in enumerate(dict.fromkeys(targets))}
     matrix = np.zeros((len(distinct), len(classes)), np.uint8)

@@ -6,11 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from foldwise.artifacts import FORMAT_VERSION, lock, read_csv, read_header, sha256, write_csv, write_json
+from foldwise.artifacts import (
+    FORMAT_VERSION,
+    lock,
+    make_not_older,
+    read_csv,
+    read_header,
+    sha256,
+    write_csv,
+    write_json,
+)
 from foldwise.config.canonical import differences
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
 from foldwise.config.names import parse_tag
@@ -19,6 +26,9 @@ from foldwise.tasks.masks import mask_classes
 from foldwise.tasks.samples import Sample, build_samples, is_soft, parse_targets, target_column
 from foldwise.tasks.splits import fold_samples, keep_folds, take_split
 from foldwise.tasks.tags import apply_tag
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPLITS = ("train", "test", "unlabeled")
 EMBEDDED_TEST = 1 / 6
@@ -81,10 +91,10 @@ class Task:
     def split(self, name: str, fold: int) -> np.ndarray:
         """Return the places of a split's samples: train, val (the held-out fold), test or unlabeled."""
         if name == "train":
-            return np.flatnonzero((self.splits == "train") & (self.folds != fold))
+            return ((self.splits == "train") & (self.folds != fold)).nonzero()[0]
         if name == "val":
-            return np.flatnonzero(self.folds == fold)
-        return np.flatnonzero(self.splits == name)
+            return (self.folds == fold).nonzero()[0]
+        return (self.splits == name).nonzero()[0]
 
 
 def create_task(
@@ -127,6 +137,7 @@ def create_task(
     identity = identify(record, about, revision, source)
     with lock(files.description.parent):
         if is_current(files.description, identity, files.tables):
+            make_not_older(files, dataset.annotations)
             return
         check_files(dataset.description, source["checksums"], dataset.tables, "create_dataset")
         annotations = read_csv(dataset.annotations, read_header(dataset.annotations))
@@ -212,6 +223,7 @@ def derive_task(
     identity = identify(record, about, revision, source)
     with lock(files.description.parent):
         if is_current(files.description, identity, files.tables):
+            make_not_older(files, parent.samples)
             return
         check_files(parent.description, source["checksums"], parent.tables, rule_of(parent_record))
         samples, folds = read_samples(parent), read_folds(parent)
@@ -299,6 +311,8 @@ def read_task(files: TaskFiles, record: TaskRecord) -> Task:
     MissingData, DataError
         If a file is missing, damaged, or made for another definition.
     """
+    import numpy as np
+
     description = check_definition(files.description, record, rule_of(record))
     check_files(files.description, description["checksums"], files.tables, rule_of(record))
     samples, folds = read_samples(files), read_folds(files)

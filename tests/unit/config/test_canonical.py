@@ -148,7 +148,8 @@ OPTIONS = {
 
 def test_a_preprocessing_has_a_folder_for_each_definition():
     assert set(OPTIONS) | {"id"} == set(Preprocessing.model_fields)
-    changed = [Preprocessing.model_validate({key: value}) for key, value in OPTIONS.items()]
+    changed = [Preprocessing.model_validate({key: value}) for key, value in OPTIONS.items() if key != "quality"]
+    changed += [Preprocessing(storage="jpeg", quality=90)]
     changed += [Preprocessing.model_validate({"steps": [{"name": "resize", "interpolation": "box"}]}), Preprocessing()]
     assert len({tensor_folder(recipe) for recipe in changed}) == len(changed)
 
@@ -157,6 +158,12 @@ def test_the_folder_of_a_preprocessing_never_changes_its_name():
     steps = [{"name": "resize_shorter", "interpolation": "bilinear"}, {"name": "center_crop"}]
     assert tensor_folder(Preprocessing()) == "default-44136fa3"
     assert tensor_folder(Preprocessing.model_validate({"id": "mine", "steps": steps})) == "mine-44136fa3"
+
+
+def test_the_quality_of_jpegs_that_are_not_stored_decides_nothing():
+    raw = Preprocessing(quality=90)
+    assert tensor_folder(raw) == tensor_folder(Preprocessing())
+    assert tensor_record("digits", raw) == tensor_record("digits", Preprocessing())
 
 
 def test_the_record_of_tensors_holds_all_of_a_preprocessing_but_its_name():

@@ -35,6 +35,7 @@ SAME = [
     {"pipelines": {"other": {"arch": "small"}, "default": {}}},
     {"definitions": {"digits": {"licence": "none", "keywords": ["a"]}}},
     {"definitions": {"digits": {"on_error": "skip"}}},
+    {"preprocessing": {"quality": 80}},
     {"augmentations": "default"},
     {"create": {"check": "none", "on_error": "skip"}},
     {"tagging": {"all": "+subset-0.5", "variants": ["+identity"]}},
@@ -47,6 +48,7 @@ DIFFERENT = [
     {"preprocessing": {"size": 64}},
     {"preprocessing": {"steps": [{"name": "resize"}]}},
     {"preprocessing": {"storage": "jpeg"}},
+    {"preprocessing": {"storage": "jpeg", "quality": 80}},
     {"preprocessing": {"id": "mine"}},  # the record of a model names the folder of its tensors
     {"train": {"store_parameters": False}},
     {"train": {"store_best": False}},
@@ -198,6 +200,12 @@ def test_the_dataset_of_a_task_or_variant():
 def test_an_unknown_task_is_named(function):
     with pytest.raises(ConfigError, match=r"task: got 'birds', expected one of digits, .*tenfold"):
         function(CONFIG, "birds")
+
+
+def test_the_name_of_a_set_that_is_that_of_the_dataset_is_the_default():
+    spelled, other = ({"digits": {"name": name}} for name in ("digits", "digits_regression"))
+    assert jobs.dataset_record(load(definitions=spelled), "digits") == jobs.dataset_record(load(), "digits")
+    assert jobs.dataset_record(load(definitions=other), "digits").name == "digits_regression"
 
 
 def test_an_unknown_dataset_is_named():

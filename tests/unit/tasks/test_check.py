@@ -16,7 +16,7 @@ from PIL import Image
 
 from foldwise.errors import DataError, DataProblems
 from foldwise.tasks import check
-from foldwise.tasks.check import Checked, check_images, in_words, sample_sizes
+from foldwise.tasks.check import check_images, in_words, sample_sizes
 from foldwise.tasks.sources.listing import Listing
 
 CHILD = """
@@ -107,8 +107,18 @@ def test_sizes_are_told_as_images_are_seen(data):
     assert (found.problems, found.duplicates, found.mask_values) == ({}, [], [])
 
 
+def test_the_digest_of_all_files_tells_when_one_is_replaced(data):
+    data.add("a.png", noise(0))
+    data.add("b.png", noise(1))
+    before = data.check().content
+    assert data.check().content == before
+    data.add("b.png", noise(2))
+    assert data.check().content != before
+
+
 def test_nothing_to_check_is_no_problem(data):
-    assert data.check() == Checked({}, {}, [], [])
+    found = data.check()
+    assert (found.sizes, found.problems, found.duplicates, found.mask_values) == ({}, {}, [], [])
     assert data.lines == ["checked 0 of 0 images before"]
 
 
@@ -139,7 +149,7 @@ def test_all_problems_are_told_together(data):
     ]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [0, 1, 2])
 def test_processes_find_the_same_as_one(data, threads):
     for name in fill(data.folder, 200):
         data.add(name)

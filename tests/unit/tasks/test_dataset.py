@@ -10,7 +10,7 @@ from foldwise.artifacts import FORMAT_VERSION, read_csv, read_json, sha256, writ
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
 from foldwise.config.jobs import DatasetConfig, Origin
 from foldwise.errors import DataError, DataProblems, MissingData
-from foldwise.tasks.dataset import create_dataset
+from foldwise.tasks.dataset import create_dataset, setting_aside
 from foldwise.tasks.descriptions import DatasetFiles, check_definition, check_files
 
 
@@ -34,6 +34,10 @@ def dates(made):
     return {path: path.stat().st_mtime_ns for path in files}
 
 
+def contents(made):
+    return {path: path.read_bytes() for path in made.description.parent.rglob("*") if path.is_file()}
+
+
 def test_the_description_says_what_is_there(digits):
     found = read_json(digits.dataset.description)
     assert found == {
@@ -44,6 +48,7 @@ def test_the_description_says_what_is_there(digits):
         "check": "full",
         "class_names": found["class_names"],
         "mask_values": [],
+        "content": found["content"],
         "skipped": [],
         "duplicates": found["duplicates"],
         "licence": "CC BY 4.0",
@@ -159,6 +164,49 @@ class TestLocalFolder:
     def test_a_missing_folder_is_named(self, birds):
         with pytest.raises(MissingData, match="elsewhere: got nothing, expected the images of dataset birds"):
             self.create(birds, path="elsewhere")
+
+    def test_the_folder_of_the_data_may_lie_behind_a_link(self, birds, tmp_path):
+        disk = tmp_path / "disk/deep/data"
+        disk.mkdir(parents=True)
+        (tmp_path / "data").symlink_to(disk)
+        self.create(birds)
+        assert (birds.description.parent / "files/wren/a.png").is_file()
+
+    @pytest.mark.parametrize("check", ["full", "none"])
+    def test_what_changed_in_the_folder_is_seen_when_it_is_made_again(self, birds, tmp_path, check):
+        self.create(birds, check=check)
+        before = dates(birds)
+        self.create(birds, check=check)
+        assert dates(birds) == before
+        Image.new("RGB", (8, 6), (9, 9, 9)).save(tmp_path / "birds/wren/b.png")
+        self.create(birds, check=check)
+        assert read_csv(birds.images, ["image"])["image"][2:] == ["wren/a.png", "wren/b.png"]
+        before = dates(birds)
+        Image.new("RGB", (8, 6), (7, 7, 7)).save(tmp_path / "birds/wren/b.png")
+        self.create(birds, check=check)
+        assert dates(birds)[birds.description] > before[birds.description]
+
+    @pytest.mark.parametrize("arguments", [{"bright": 1}, {"bright": 2}])
+    def test_images_of_old_come_back_if_others_cannot_be_made(self, birds, tmp_path, arguments):
+        item = "{'image': np.full((4, 4), bright, 'u1'), 'name': 'a'}"
+        code = f"import numpy as np\ndef draw(folder, bright):\n    yield {item}\n"
+        (tmp_path / "drawn_here.py").write_text(code)
+        keys = {"dataset": "birds", "source": "python", "function": "drawn_here:draw", "path": str(tmp_path)}
+        create(birds, **keys, arguments={"bright": 1})
+        before = contents(birds)
+        (tmp_path / "drawn_here.py").write_text(f"{code.replace('bright,', 'bright + 8,')}    raise OSError\n")
+        with pytest.raises(DataError, match="OSError"):
+            create(birds, **keys, arguments=arguments)
+        assert contents(birds) == before
+
+    def test_images_set_aside_before_a_kill_come_back(self, birds):
+        create(birds, dataset="digits")
+        before = contents(birds)
+        aside = setting_aside(birds.description)
+        aside.__enter__()
+        assert not (birds.description.parent / "files").exists()
+        create(birds, dataset="digits")
+        assert contents(birds) == before
 
 
 class TestCheckDefinition:

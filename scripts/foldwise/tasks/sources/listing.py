@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,11 @@ class Listing:
         as they are.
     class_names : list of str
         Names of the classes in the source's own order, if it has one; for masks, the name of each value from 0.
+    masks : sequence of str
+        Those columns that are paths of masks.
     """
 
     paths: dict[str, str]
     annotations: dict[str, list[str]]
     class_names: list[str]
+    masks: Sequence[str] = ("mask",)

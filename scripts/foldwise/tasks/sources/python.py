@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import sys
 import traceback
@@ -46,7 +47,7 @@ def read_python(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
     ----------
     record : DatasetRecord
         What identifies the dataset: `function` as ``module:function``, its `arguments`, and `path`, a folder in which
-        modules are looked for first.
+        modules are looked for first; by default the working directory.
     raw : Raw
         Where images and masks are written.
     report : callable
@@ -82,8 +83,9 @@ def read_python(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     made = Made()
-    with search_path(record.path, module, where):
+    with search_path(record.path or ".", module, where):
         function = find_function(where, module, name)
+        check_arguments(function, record.arguments, where)
         with failure_told(where, function):
             items = function(folder, **record.arguments)
         if isinstance(items, Mapping) or not isinstance(items, Iterable):
@@ -97,11 +99,8 @@ def read_python(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
 
 
 @contextmanager
-def search_path(path: str | None, module: str, where: str) -> Iterator[None]:
+def search_path(path: str, module: str, where: str) -> Iterator[None]:
     """Let modules be found in a folder first; afterwards the search path and all modules are as they were."""
-    if path is None:
-        yield
-        return
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise DataError(path, Words("a file") if folder.exists() else NOTHING, f"a folder with the module of {where}")
@@ -151,6 +150,21 @@ def find_function(where: str, module: str, name: str) -> Callable[..., Any]:
         got = Words(f"no function {name} in {found.__file__}")
         raise DataError(where, got, one_of(names) if names else "a function", nearest(name, names))
     return function
+
+
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
+    """Raise `DataError` if a function cannot be called with a folder and its arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions of C say nothing about their parameters
+        return
+    try:
+        signature.bind(Path(), **arguments)
+    except TypeError as error:
+        name = where.rpartition(":")[2]
+        called = f"def {name}({', '.join(['folder', *arguments])})"
+        found = Words(f"def {name}{signature}")
+        raise DataError(where, found, called, "Mend it, or `arguments` of the definition.") from error
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def read_table(record: DatasetRecord, raw: Raw) -> Listing:
     Returns
     -------
     Listing
-        With a column ``image``, and all columns of the table as they are.
+        With a column ``image``, and all columns of the table as they are, but for paths of masks.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def read_table(record: DatasetRecord, raw: Raw) -> Listing:
 
     Notes
     -----
-    An image is written as a path relative to the folder of images, or as an absolute path into it; ``\\`` stands
-    for ``/`` unless there is a file of that name; the suffix may be left out. Whether the files exist is told by
-    `missing_files`.
+    An image or mask is written as a path relative to the folder of images, or as an absolute path into it; ``\\``
+    stands for ``/`` unless there is a file of that name; the suffix may be left out. Whether the files exist is told
+    by `missing_files`.
     """
     table = find_table(record, raw.source)
     root = ImageRoot(image_root(record, raw.source))
@@ -96,23 +96,27 @@ def read_table(record: DatasetRecord, raw: Raw) -> Listing:
     if record.image_column != "image" and "image" in columns:
         found = Words(f"a column image beside {record.image_column}, which names the images")
         raise DataError(table, found, "no other column of that name", "Rename the column image in the table.")
-    names = name_images(cells, root, table, record.image_column)
-    paths = {name: f"files/{name}" for name in names}
-    return Listing(paths, {"image": names} | {name: columns[name] for name in columns if name != "image"}, [])
+    names = name_files(cells, root, table, record.image_column, record.image_column)
+    annotations = {"image": names} | {name: columns[name] for name in columns if name != "image"}
+    masks = [name for name in record.mask_columns if name in columns]
+    for name in masks:
+        paths = name_files(columns[name], root, table, name, record.image_column)
+        annotations[name] = [path and f"files/{path}" for path in paths]
+    return Listing({name: f"files/{name}" for name in names}, annotations, [], masks)
 
 
-def name_images(cells: Sequence[str], root: ImageRoot, table: Path, image_column: str) -> list[str]:
-    """Return the path of each image below the folder of images."""
+def name_files(cells: Sequence[str], root: ImageRoot, table: Path, column: str, image_column: str) -> list[str]:
+    """Return the path below the folder of images of what each cell of a column names; a mask may be left out."""
     names, reasons = [], {}
     for row, cell in enumerate(cells):
         try:
-            names.append(root.find(cell))
+            names.append(root.find(cell) if column == image_column or cell.strip() else "")
         except ValueError as error:
             reasons[row] = str(error)
     if reasons:
         places = row_places(table, image_column)
         problems = [Problem(f"{table.name} {row_word(table)} {places[row]}", reason) for row, reason in reasons.items()]
-        expected = f"in column {image_column} a path below {root.root}"
+        expected = f"in column {column} a path below {root.root}"
         raise DataProblems(table, problems, expected, "Mend the table, or set images to the folder of the images.")
     return names
 

@@ -256,9 +256,13 @@ def test_a_failure_later_names_the_item(make):
 
 
 def test_arguments_that_do_not_fit_are_told(make):
-    with pytest.raises(DataError, match=r"got TypeError: make\(\) got an unexpected keyword argument 'size'") as caught:
+    with pytest.raises(DataError, match=r"got def make\(folder\), expected def make\(folder, size\)\. Mend it"):
         make("def make(folder):\n    return []\n", size=3)
-    assert "See" not in caught.value.message
+
+
+def test_a_function_without_the_folder_is_told(make):
+    with pytest.raises(DataError, match=r"got def make\(n=3\), expected def make\(folder, n\)\. Mend it"):
+        make("def make(n=3):\n    return []\n", n=4)
 
 
 @pytest.mark.parametrize(
