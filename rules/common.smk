@@ -40,6 +40,14 @@ def place_of(root):
     return place
 
 
+def is_news(record):
+    """Pass over what Snakemake says when a job fails whose outputs were not there before: it sounds like a loss."""
+    return not str(record.msg).startswith("Cannot restore ")
+
+
+logger.addFilter(is_news)
+
+
 @cache
 def warn(message):
     """Warn once."""

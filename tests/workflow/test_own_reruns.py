@@ -100,8 +100,10 @@ def test_a_change_of_one_task_leaves_the_other_alone(birds):
 
 
 def test_a_sample_more_in_the_table(birds):
-    table = birds.path("birds.csv")
-    table.write_text(table.read_text() + "0.png,0.png,wren,7,7,7\n")
+    table, folder = birds.path("birds.csv"), birds.path("images/birds")
+    shutil.copy(folder / "0.png", folder / "12.png")
+    assert reruns(birds) == {}
+    table.write_text(table.read_text() + "12.png,12.png,wren,7,7,7\n")
     assert reruns(birds) == DATASET_JOBS
 
 

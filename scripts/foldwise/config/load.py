@@ -218,15 +218,25 @@ def resolve_definitions(inline: Any, library: Library) -> Tree:
     if not isinstance(inline, Mapping):
         raise ConfigError("definitions", inline, "a mapping of task names to definitions")
     inline = {str(name): read_leaf(value) for name, value in inline.items()}
-    filed, own = (
-        {name: validate(TaskDefinition, definition, f"definitions.{name}") for name, definition in definitions.items()}
-        for definitions in (library.tasks, inline)
-    )
+    filed, own = map(read_definitions, (library.tasks, inline))
     for name in own:
         if filed.get(name, own[name]) != own[name]:
             expected = f"one: tasks/{name}.yaml defines it otherwise"
             raise ConfigError(f"definitions.{name}", Words("a second definition"), expected, "Give one another name.")
     return {**EMBEDDED_TASKS, **filed, **own}
+
+
+def read_definitions(trees: Mapping[str, Any]) -> dict[str, TaskDefinition]:
+    """Read task definitions by name; raise `ConfigErrors` with the mistakes in all of them."""
+    definitions, errors = {}, []
+    for name, tree in trees.items():
+        try:
+            definitions[name] = validate(TaskDefinition, tree, f"definitions.{name}")
+        except ConfigErrors as error:
+            errors += error.errors
+    if errors:
+        raise ConfigErrors(errors)
+    return definitions
 
 
 def apply_store_best(config: Config) -> Config:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from foldwise.artifacts import flush_to_disk, free_space, map_npy
+from foldwise.artifacts import flush_to_disk, free_space, reading
 from foldwise.data.chunks import Entry, chunks_to_check, leftover_of
 from foldwise.data.workers import Place
 from foldwise.errors import DataError, Words
@@ -183,9 +183,7 @@ def open_rows(path: Path, shape: Sequence[int], recorded: Mapping[str, Any]) -> 
     MissingData, DataError
         If the file is missing or damaged.
     """
-    mapped = map_npy(path, REMEDY)
-    found, kind, start = mapped.shape, mapped.dtype, getattr(mapped, "offset", 0)
-    del mapped
+    found, kind, start = read_npy_header(path)
     size = path.stat().st_size
     if list(found) != list(shape) or kind != np.uint8:
         described = Words(f"{kind} of shape {found}")
@@ -195,6 +193,17 @@ def open_rows(path: Path, shape: Sequence[int], recorded: Mapping[str, Any]) -> 
     rows = StoredRows(path, found, start)
     check_chunks(rows, recorded["rows"], recorded["chunks"])
     return rows
+
+
+def read_npy_header(path: Path) -> tuple[Shape, np.dtype, int]:
+    """Return shape and type of a ``.npy`` file, and how many bytes precede the data; the data is not mapped."""
+    with reading(path, "a NumPy .npy file", REMEDY) as found, open(found, "rb") as handle:
+        version = np.lib.format.read_magic(handle)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_column, kind = read(handle)
+        if by_column:
+            raise ValueError("columns first")
+        return shape, kind, handle.tell()
 
 
 def check_chunks(stored: StoredRows, rows: int, checksums: Sequence[int]) -> None:

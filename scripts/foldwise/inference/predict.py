@@ -69,7 +69,7 @@ def predict_fold(
     model = read_json(record)
     target = read_task(task, config.task)
     check_target(model, target, record)
-    store = open_tensors(tensors, config.tensors, masks)
+    store = open_tensors(tensors, config.tensors, masks, workers=torch.get_num_threads())
     network, normalize = load_network(model, weights)
     write_logits(model, network, normalize, target, store, logits, report)
 

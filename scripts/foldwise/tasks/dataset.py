@@ -189,12 +189,12 @@ def setting_aside(description: Path) -> Iterator[None]:
 
 
 def same_pixels(description: Path, identity: Mapping[str, Any]) -> bool:
-    """Tell whether a description has all that decides what images and masks hold."""
+    """Tell whether a description was made for the same definition of what images and masks hold."""
     try:
         found = read_json(description)
     except FoldwiseError:
         return False
-    return all(found.get(key) == identity[key] for key in ("definition", "revision", "inputs"))
+    return all(found.get(key) == identity[key] for key in ("definition", "inputs"))
 
 
 def kept_of(description: Path) -> Path:

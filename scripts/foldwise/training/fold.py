@@ -85,7 +85,7 @@ def train_fold(
         If the pipeline cannot serve the task type or the size of the images.
     """
     data = read_task(task, config.task)
-    store = open_tensors(tensors, config.tensors, masks)
+    store = open_tensors(tensors, config.tensors, masks, workers=torch.get_num_threads())
     return train_model(config, pipeline_name, fold, data, store, files, revision, report)
 
 

@@ -227,6 +227,21 @@ def test_what_identifies_a_dataset_and_nothing_else_is_in_its_slice():
     }
 
 
+def test_columns_of_masks_are_those_of_all_tasks_of_segmentation_on_a_table():
+    table = {"source": "table", "path": "t.csv", "dataset": "scans"}
+    own = {"source": "masks", "path": "scans", "type": "segmentation"}
+    config = load(
+        definitions={
+            "organs": {**table, "type": "segmentation", "columns": {"mask": "seg"}},
+            "tumours": {**table, "type": "segmentation"},
+            "ages": {**table, "type": "regression"},
+            "own": own,
+        }
+    )
+    assert jobs.dataset_record(config, "scans").mask_columns == ["mask", "seg"]
+    assert jobs.dataset_record(config, "own").mask_columns == []
+
+
 DATASET_CHANGES = {
     "sha256": ["c" * 64, "b" * 64],
     "table": "other.csv",

@@ -148,6 +148,13 @@ def test_images_come_from_a_path_or_from_an_address(source):
     assert text == "path: got both path and url, expected either path or url with sha256."
 
 
+def test_an_address_is_no_path():
+    text = refuse("folder", path="https://me:pw@example.org/birds.zip?key=1")
+    assert text == (
+        "path: got 'https://***@example.org/birds.zip?***', expected a path on this machine. Write url, with sha256."
+    )
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [

@@ -37,6 +37,28 @@ def problems_of(tmp_path, content, **keys):
     return [tuple(problem) for problem in caught.value.problems]
 
 
+class TestMasks:
+    def test_masks_are_named_as_images_are(self, tmp_path):
+        write(tmp_path / "masks/b.png", "")
+        listing = read(
+            write(
+                tmp_path / "t.csv", f"image,seg,mask\na.png,masks/a.png,yes\nb.png,{tmp_path}/masks/b,no\nc.png,,yes\n"
+            ),
+            mask_columns=["seg"],
+        )
+        assert listing.annotations["seg"] == ["files/masks/a.png", "files/masks/b.png", ""]
+        assert listing.annotations["mask"] == ["yes", "no", "yes"]
+        assert listing.masks == ["seg"]
+
+    def test_a_column_mask_without_a_task_of_segmentation_names_no_files(self, tmp_path):
+        listing = read(write(tmp_path / "t.csv", "image,mask\na.png,worn\n"))
+        assert (listing.annotations["mask"], listing.masks) == (["worn"], [])
+
+    def test_masks_outside_the_folder_are_told_by_line(self, tmp_path):
+        found = problems_of(tmp_path, "image,mask\na.png,../m.png\n", mask_columns=["mask"])
+        assert found == [("t.csv line 2", f"'../m.png' does not lie below {tmp_path}")]
+
+
 class TestText:
     def test_all_columns_are_taken_along_as_written(self, tmp_path):
         content = 'image,class,value,note,\na.png,cat,1.50,"one, two",x\nb.png,,NaN,"a ""b""\nc",\n'
