@@ -165,9 +165,9 @@ def set_apart(samples: list[Sample], record: TaskRecord, source: str) -> list[Sa
     """Set a test split apart where the source has none; of the embedded sets an unlabeled one too."""
     if any(sample.split == "test" for sample in samples) or record.type == "unlabeled":
         return samples
-    embedded = source == "embedded"
-    samples = take_split(samples, "test", EMBEDDED_TEST if embedded else record.test_fraction, record)
-    return take_split(samples, "unlabeled", EMBEDDED_UNLABELED if embedded else 0.0, record)
+    test, unlabeled = (EMBEDDED_TEST, EMBEDDED_UNLABELED) if source == "embedded" else (0.0, 0.0)
+    samples = take_split(samples, "test", record.test_fraction or test, record)
+    return take_split(samples, "unlabeled", unlabeled, record)
 
 
 def find_shared(samples: Sequence[Sample], duplicates: Sequence[Sequence[str]]) -> list[list[str]]:
