@@ -16,6 +16,7 @@ from foldwise.config.model import definition_of
 from foldwise.config.names import parse_task
 from foldwise.config.sources import must_be_fetched
 from foldwise.errors import ConfigError, FoldwiseError
+from foldwise.tasks.descriptions import check_shared
 
 
 def or_stop(function, *arguments):
@@ -85,8 +86,9 @@ def task_files(task):
 
 def tensor_folder_of(pipeline, task):
     """Return the folder of the tensors that a pipeline reads for a task."""
-    folder = tensor_folder(CONFIG.pipelines[pipeline].preprocessing)
-    return f"{DATA}/tensors/{or_stop(jobs.dataset_of, CONFIG, task)}/{folder}"
+    dataset, folder = or_stop(jobs.dataset_of, CONFIG, task), tensor_folder(CONFIG.pipelines[pipeline].preprocessing)
+    check_shared_dataset(dataset)
+    return f"{DATA}/tensors/{dataset}/{folder}"
 
 
 @cache
@@ -110,9 +112,20 @@ def model_folder(model):
 
 
 @cache
+def check_shared_dataset(dataset):
+    """Stop if a dataset that is there is not the configured one, and Snakemake, which knows nothing of it, keeps it."""
+    description = Path(f"{DATA}/datasets/{dataset}/dataset.json")
+    forced = workflow.dag_settings.forceall or "create_dataset" in workflow.dag_settings.forcerun
+    if description.is_file() and not forced and workflow.persistence._read_record(str(description)) is None:
+        or_stop(check_shared, description, jobs.dataset_record(CONFIG, dataset))
+
+
+@cache
 def dataset_files(task):
     """Return the files that describe the dataset of a task."""
-    folder = f"{DATA}/datasets/{or_stop(jobs.dataset_of, CONFIG, task)}"
+    dataset = or_stop(jobs.dataset_of, CONFIG, task)
+    check_shared_dataset(dataset)
+    folder = f"{DATA}/datasets/{dataset}"
     return {
         "dataset": f"{folder}/dataset.json",
         "images": f"{folder}/images.csv",

@@ -239,7 +239,7 @@ ROWS = [f"{species}/00{number}.jpg,{species}" for species in ("robin", "wren") f
 IMAGES = [row.partition(",")[0] for row in ROWS]
 LABELS = ["1", "1.0", "one", "1", "1", "one", "2", "2"]
 TABLES = {
-    "missing": (["image,class", *ROWS, "a/9.jpg,robin"], {}, "dataset missing", "missing.csv line 10: there is no file"),
+    "missing": (["image,class", *ROWS, "x/9.jpg,wren"], {}, "dataset missing", "missing.csv line 10: there is no"),
     "double": (
         ["image,class,id", *(f"{row},{place // 2}" for place, row in enumerate(ROWS))], {},
         "task double", "row 3 (image robin/001.jpg): id '0' is that of row 2",
@@ -376,6 +376,8 @@ def many(tmp_path):
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "JPEG")
             archive.writestr(f"{'ab'[number % 2]}/{number}.jpg", buffer.getvalue())
+        for number in range(6000):
+            archive.writestr(f"a/{number}.txt", "a note")
     return path
 
 
@@ -416,5 +418,24 @@ def test_two_projects_make_the_same_data_at_once(tmp_path, many):
     for process in [project.start("create", "pp") for project in projects]:
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
-    assert len(tree(tmp_path / "data/datasets/many/source")) == 300
+    assert len(tree(tmp_path / "data/datasets/many/source")) == 6300
     assert [project.dry_run("create", "pp").jobs for project in projects] == [{}, {}]
+
+
+def test_two_projects_with_other_images_of_one_name(tmp_path):
+    projects = [Project(tmp_path / name) for name in ("one", "two")]
+    for project in projects:
+        write_birds(project.path("images/birds"), each=2)
+        configure(project, {"birds": FOLDER}, data_dir="../data", create={"n_folds": 2})
+    assert projects[0].run("create").status == 0
+    before = tree(tmp_path / "data")
+    words = fail(projects[1], "create").errors[0]
+    assert (
+        f"got images of {projects[0].path('images/birds')}, expected those of {projects[1].path('images/birds')}"
+        in words
+    )
+    configure(projects[1], {"birds": {**FOLDER, "path": "images"}}, data_dir="../data")
+    words = fail(projects[1], "pp").errors[0]
+    assert "got data made with path images/birds, expected path images as configured" in words
+    assert tree(tmp_path / "data") == before
+    assert projects[1].dry_run("create", "--forcerun", "create_dataset").jobs["create_dataset"] == 1

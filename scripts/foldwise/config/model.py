@@ -54,7 +54,7 @@ class Config(Section):
     def _check_tasks(self) -> Config:
         for index, task in enumerate(self.tasks):
             base = parse_task(task, f"tasks[{index}]").base
-            check_choice(f"tasks[{index}]", base, self.definitions)
+            check_choice(f"tasks[{index}]", base, self.definitions, "Write a definition of it under `definitions`.")
         names = [canonical_name(self, task, f"tasks[{index}]") for index, task in enumerate(self.tasks)]
         if len(set(names)) != len(names):
             raise ConfigError("tasks", self.tasks, "a list without repetitions")
@@ -147,10 +147,10 @@ def read_pivot(text: str) -> dict[str, str]:
     return {"name": name, "tags": plus + tags}
 
 
-def check_choice(where: str, value: str, accepted: Mapping[str, Any] | Any) -> None:
-    """Raise `ConfigError` unless `value` is one of the accepted words."""
+def check_choice(where: str, value: str, accepted: Mapping[str, Any] | Any, remedy: str = "") -> None:
+    """Raise `ConfigError` unless `value` is one of the accepted words; the nearest is a remedy that comes first."""
     if value not in accepted:
-        raise ConfigError(where, value, one_of(sorted(accepted)), nearest(value, accepted))
+        raise ConfigError(where, value, one_of(sorted(accepted)), nearest(value, accepted) or remedy)
 
 
 def definition_of(config: Config, base: str) -> TaskDefinition:

@@ -107,7 +107,7 @@ def gather(
             Sink(staging / "tree", str(file), file.stat().st_size, budget).attach(file.name, file)
         os.sync()
         replace_tree(staging, target)
-    except Exception:
+    except BaseException:  # also when it is interrupted
         remove_tree(staging)
         raise
     report(f"extracted {budget.files} files")

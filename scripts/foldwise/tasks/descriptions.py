@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 from foldwise.artifacts import read_json, sha256
 from foldwise.config.canonical import differences
+from foldwise.config.definition import DatasetRecord
 from foldwise.config.section import Section
+from foldwise.config.sources import must_be_fetched
 from foldwise.errors import DataError, FoldwiseError, Words
 
 IMAGE_COLUMNS = ("image", "path", "width", "height", "channels")
@@ -93,6 +95,27 @@ def check_definition(description: Path, record: Section, rule: str) -> dict[str,
             f"or make it anew with --forcerun {rule} {description}",
         )
     return found
+
+
+def check_shared(description: Path, record: DatasetRecord) -> None:
+    """Raise `DataError` if a dataset that is there is another one than that of the configuration.
+
+    It has another definition, or its images lie elsewhere: projects that share data may have other working directories,
+    in which the same relative path leads to other images.
+    """
+    check_definition(description, record, "create_dataset")
+    path, link = Path(record.path or "."), description.with_name("files")
+    if record.path is None or must_be_fetched(record) or not path.exists() or not link.is_symlink():
+        return
+    base, images = (path if path.is_dir() else path.parent), link.parent / link.readlink()
+    if not any(folder.exists() and folder.samefile(base) for folder in (images, *images.parents)):
+        raise DataError(
+            description,
+            Words(f"images of {images.resolve()}"),
+            f"those of {base.resolve()}",
+            f"Another working directory made it from its own {path}. Set `dataset` to another name, or use another "
+            f"data_dir, or make it anew with --forcerun create_dataset {description}",
+        )
 
 
 def describe_keys(tree: dict[str, Any]) -> str:
