@@ -124,7 +124,7 @@ def test_corrupted_tensors(trained):
 def test_truncated_tensors(trained):
     with trained.path(TENSORS).open("r+b") as handle:
         handle.truncate(100_000)
-    check_message(trained.run("train", "--forcerun", "train_fold"), TENSORS, "cannot be read")
+    check_message(trained.run("train", "--forcerun", "train_fold"), TENSORS, "got 100000 bytes, expected 5520512 bytes")
 
 
 def test_truncated_weights(trained):
