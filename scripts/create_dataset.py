@@ -21,4 +21,5 @@ with Job(snakemake.rule, snakemake.wildcards.dataset, snakemake.log[0]) as job:
         files=files,
         threads=snakemake.threads,
         report=job.report,
+        warn=job.warn,
     )

@@ -103,6 +103,7 @@ def test_broken_images_are_skipped_if_wanted(birds):
     birds.path("images/birds/robin/000.jpg").write_bytes(b"")
     result = birds.run("create", "--config", "create__on_error=skip")
     assert result.status == 0, result.output
+    assert "Warning: dataset birds: left out what cannot be used (1); dataset.json lists it." in result.output
     description = birds.json("data/datasets/birds/dataset.json")
     assert [item["image"] for item in description["skipped"]] == ["robin/000.jpg"]
     assert "robin/000.jpg" not in birds.path("data/tasks/birds/samples.csv").read_text()

@@ -250,7 +250,7 @@ class MaskMaker:
         if indices.max() == UNKNOWN:
             values = np.unique(found[indices == UNKNOWN])
             shown = ", ".join(map(str, values[:10].tolist()))
-            raise Unusable(mask, f"value{'s' if len(values) > 1 else ''} {shown} of no class")
+            raise Unusable(mask, f"value{'s' if len(values) > 1 else ''} {shown} of no class in `classes`")
         return indices.astype(np.uint8)
 
     def finish(self, rows: np.ndarray) -> tuple[bytes | memoryview, dict[str, Any]]:

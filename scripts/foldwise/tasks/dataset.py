@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def create_dataset(
     files: DatasetFiles,
     threads: int = 1,
     report: Callable[[str], None] = lambda text: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> None:
     """List the images of a dataset, check them and describe them.
 
@@ -69,6 +71,8 @@ def create_dataset(
         Images opened at a time.
     report : callable
         Receives lines of progress.
+    warn : callable
+        Is told how many images are left out.
 
     Raises
     ------
@@ -95,7 +99,8 @@ def create_dataset(
             if checked.problems and origin.on_error == "stop":
                 raise tell_problems(record, list(checked.problems.values()), missing_rows(record, listing, raw))
             if checked.problems:
-                report(f"left out {len(checked.problems)} images that cannot be used; dataset.json lists them")
+                count = len(checked.problems)
+                warn(f"dataset {record.dataset}: left out what cannot be used ({count}); dataset.json lists it.")
             write_dataset(config, kept(listing, checked), checked, identity, files)
         journal_of(folder).unlink(missing_ok=True)
 
@@ -250,10 +255,11 @@ def link_target(root: Path, folder: Path) -> str:
 
 
 def check(level: str, listing: Listing, folder: Path, processes: int, report: Callable[[str], None]) -> Checked:
-    """Open every image and mask, or trust the source."""
+    """Open every image and mask, or trust the source; files that could not be converted are problems either way."""
     if level == "none":
-        return Checked(sizes={}, problems={}, duplicates=[], mask_values=[])
-    return check_images(listing, folder, processes, report, journal_of(folder))
+        return Checked(sizes={}, problems=dict(listing.problems), duplicates=[], mask_values=[])
+    checked = check_images(listing, folder, processes, report, journal_of(folder))
+    return replace(checked, problems={**listing.problems, **checked.problems})
 
 
 def journal_of(folder: Path) -> Path:

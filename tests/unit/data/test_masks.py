@@ -116,7 +116,7 @@ class TestMasks:
             make(one := scene(masks, classes=["x", "y"]))
         folder = one.dataset.description.parent / "files"
         assert caught.value.message.splitlines()[1:] == [
-            f"  {folder}/b_mask.png: values 7, 9 of no class", f"  {folder}/c_mask.png: value 3 of no class"
+            f"  {folder}/b_mask.png: values 7, 9 of no class in `classes`", f"  {folder}/c_mask.png: value 3 of no class in `classes`"
         ]  # fmt: skip
         assert not (one.folder / "toy.masks.npy").exists()
 

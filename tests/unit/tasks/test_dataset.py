@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -207,6 +209,32 @@ class TestLocalFolder:
         assert not (birds.description.parent / "files").exists()
         create(birds, dataset="digits")
         assert contents(birds) == before
+
+
+class TestConvertedFiles:
+    @pytest.fixture
+    def scans(self, tmp_path, monkeypatch):
+        """Two volumes, one of them cut short."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "scans/sick").mkdir(parents=True)
+        for name in ("a", "b"):
+            volume = np.arange(4 * 4 * 3, dtype=np.int16).reshape(4, 4, 3)
+            nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / f"scans/sick/{name}.nii")
+        cut = tmp_path / "scans/sick/b.nii"
+        cut.write_bytes(cut.read_bytes()[:360])
+        return DatasetFiles.of(Path("data/datasets/scans"))
+
+    def test_broken_ones_are_told_and_stop(self, scans):
+        with pytest.raises(DataProblems, match=r"sick/b\.nii: cannot be read"):
+            create(scans, dataset="scans", source="nifti", path="scans")
+        assert not scans.description.exists()
+
+    @pytest.mark.parametrize("check", ["full", "none"])
+    def test_broken_ones_are_skipped_if_wanted(self, scans, check):
+        create(scans, dataset="scans", source="nifti", path="scans", on_error="skip", check=check)
+        found = read_json(scans.description)
+        assert [item["image"] for item in found["skipped"]] == ["sick/b.nii"]
+        assert read_csv(scans.images, ["image"])["image"] == [f"sick/a/00{number}.png" for number in range(3)]
 
 
 class TestCheckDefinition:

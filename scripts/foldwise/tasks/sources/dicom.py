@@ -80,15 +80,13 @@ def read_dicom(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
         An image has the path of its file, with the suffix ``.png``; those of several frames lie in a folder of that
         name, ``scan/000.png``. Columns are those of the table, in which files may be named without suffix and each row
         stands for all frames; or else split and class by folder, as in source ``folder``. Beside them group, and mask
-        where there is a folder of masks: DICOM or image files of class indices with the paths of the images.
+        where there is a folder of masks: DICOM or image files of class indices with the paths of the images. Problems
+        are files that are broken, of a kind that cannot be shown, or compressed in a way that pydicom cannot read here.
 
     Raises
     ------
     MissingData, DataError
         If there are no DICOM files or images in them, or pydicom is not installed.
-    DataProblems
-        Naming all files that are broken, of a kind that cannot be shown, or compressed in a way that pydicom cannot
-        read here.
     """
     need_pydicom(raw.source)
     kind = Kind("DICOM", is_dicom, without_suffix)

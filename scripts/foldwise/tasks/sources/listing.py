@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from foldwise.errors import Problem
 
 Report = Callable[[str], None]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2")
@@ -46,9 +48,12 @@ class Listing:
         Names of the classes in the source's own order, if it has one; for masks, the name of each value from 0.
     masks : sequence of str
         Those columns that are paths of masks.
+    problems : mapping of str to Problem
+        Why a file could not be converted, by its path; its images are left out.
     """
 
     paths: dict[str, str]
     annotations: dict[str, list[str]]
     class_names: list[str]
     masks: Sequence[str] = ("mask",)
+    problems: Mapping[str, Problem] = field(default_factory=dict)

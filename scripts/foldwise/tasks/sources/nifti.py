@@ -77,13 +77,12 @@ def read_nifti(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
         of its file, ``scan.png``. Columns are those of the table, in which volumes may be named without suffix and
         each row stands for all slices; or else split and class by folder, as in source ``folder``. Beside them group,
         the volume, and mask where there is a folder of masks: volumes of class indices with the paths of the images.
+        Problems are volumes that are broken, of another kind or dimension, without mask, or of another shape than it.
 
     Raises
     ------
     MissingData, DataError
         If there are no volumes, or nibabel is not installed.
-    DataProblems
-        Naming all volumes that are broken, of another kind or dimension, without mask, or of another shape than it.
     """
     need_nibabel(raw.source)
     kind = Kind("NIfTI", is_nifti, without_suffix)

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -230,7 +230,7 @@ def damage_told(*more: type[Exception]) -> Iterator[None]:
 
 
 def write_scans(scans: Scans, kind: Kind, raw: Raw, report: Report, convert: Callable[[str], Converted]) -> Listing:
-    """Write the images of all files and list them, each with the annotations of its file.
+    """Write the images of all files and list them, each with the annotations of its file; tell files that are broken.
 
     Parameters
     ----------
@@ -247,13 +247,13 @@ def write_scans(scans: Scans, kind: Kind, raw: Raw, report: Report, convert: Cal
 
     Raises
     ------
-    DataProblems
-        Naming all files that cannot be used.
+    DataError
+        If the files are whole, but hold no image.
     """
     pieces: dict[str, list[str]] = {}
     groups: dict[str, str] = {}
     masked: set[str] = set()
-    problems: list[Problem] = []
+    problems: dict[str, Problem] = {}
 
     def files() -> Iterator[tuple[str, np.ndarray]]:
         taken: dict[str, str] = {}
@@ -271,14 +271,13 @@ def write_scans(scans: Scans, kind: Kind, raw: Raw, report: Report, convert: Cal
                     raise Unreadable(f"no mask in {scans.masks}")
                 yield from images_and_masks(pieces[file], converted)
             except Unreadable as error:
-                problems.append(Problem(file, error.reason))
+                problems[file] = Problem(file, error.reason)
+                pieces[file] = []
 
     write_images(raw.folder, files(), report)
-    if problems:
-        raise DataProblems(scans.root, problems, f"whole {kind.name} files", "Mend, replace or remove them.")
-    if not any(pieces.values()):
+    if not problems and not any(pieces.values()):
         raise DataError(scans.root, NOTHING, f"at least one image in {kind.name} files")
-    return annotate(scans, pieces, groups, masked)
+    return replace(annotate(scans, pieces, groups, masked), problems=problems)
 
 
 def unlabeled(scans: Scans) -> set[str]:

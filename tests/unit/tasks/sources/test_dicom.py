@@ -87,11 +87,14 @@ def dicom(array, syntax=ExplicitVRLittleEndian, **tags):
 
 @pytest.fixture
 def read(source, tmp_path):
-    """Read DICOM files from the source."""
+    """Read DICOM files from the source; raise what is wrong with them."""
 
     def read(path=source, image_column="image", **keys):
         record = DatasetRecord(dataset="toy", source="dicom", path=str(path), image_column=image_column, **keys)
-        return read_dicom(record, Raw(path, tmp_path / "toy"), lambda text: None)
+        listing = read_dicom(record, Raw(path, tmp_path / "toy"), lambda text: None)
+        if listing.problems:
+            raise DataProblems(path, list(listing.problems.values()), "whole DICOM files")
+        return listing
 
     return read
 

@@ -45,11 +45,14 @@ def save(source):
 
 @pytest.fixture
 def read(source, tmp_path):
-    """Read volumes from the source."""
+    """Read volumes from the source; raise what is wrong with them."""
 
     def read(path=source, image_column="image", **keys):
         record = DatasetRecord(dataset="toy", source="nifti", path=str(path), image_column=image_column, **keys)
-        return read_nifti(record, Raw(path, tmp_path / "toy"), lambda text: None)
+        listing = read_nifti(record, Raw(path, tmp_path / "toy"), lambda text: None)
+        if listing.problems:
+            raise DataProblems(path, list(listing.problems.values()), "whole NIfTI files")
+        return listing
 
     return read
 
