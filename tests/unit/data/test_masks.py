@@ -116,8 +116,9 @@ class TestMasks:
             make(one := scene(masks, classes=["x", "y"]))
         folder = one.dataset.description.parent / "files"
         assert caught.value.message.splitlines()[1:] == [
-            f"  {folder}/b_mask.png: values 7, 9 of no class in `classes`", f"  {folder}/c_mask.png: value 3 of no class in `classes`"
-        ]  # fmt: skip
+            f"  {folder}/b_mask.png: values 7, 9 of no class in `classes`",
+            f"  {folder}/c_mask.png: value 3 of no class in `classes`",
+        ]
         assert not (one.folder / "toy.masks.npy").exists()
 
     def test_masks_that_cannot_be_read_are_told_together(self, scene):
