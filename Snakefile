@@ -1,6 +1,6 @@
 # Foldwise: deep learning on many image tasks as a reproducible pipeline.
 #
-# A mode is a target: snakemake create | pp | train | predict | test --cores 2
+# A mode is a target: snakemake create | pp | train | tl | predict | test --cores 2
 # What would be computed, and why: snakemake train -n
 from pathlib import Path
 
@@ -20,6 +20,7 @@ include: "rules/common.smk"
 include: "rules/create.smk"
 include: "rules/pp.smk"
 include: "rules/train.smk"
+include: "rules/tl.smk"
 include: "rules/predict.smk"
 include: "rules/test.smk"
 

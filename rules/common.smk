@@ -9,13 +9,16 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
 from foldwise import artifacts, aside
-from foldwise.config import jobs, selection
+from foldwise.config import checks, jobs, reuse, selection
+from foldwise.config.architectures import check_available
+from foldwise.config.blueprint import apply_blueprint
 from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
-from foldwise.config.load import Library, load_config
+from foldwise.config.load import Library, load_config, with_mode
 from foldwise.config.model import definition_of
-from foldwise.config.names import parse_task
+from foldwise.config.names import parse_tag, parse_task
 from foldwise.config.sources import must_be_fetched
 from foldwise.errors import ConfigError, FoldwiseError
+from foldwise.functions import check_module, module_file
 from foldwise.tasks.descriptions import check_shared
 
 
@@ -56,7 +59,7 @@ def warn(message):
 
 
 LIBRARY = or_stop(Library.read, Path(workflow.current_basedir).parent / "config", Path("config"))
-CONFIG = or_stop(load_config, config, LIBRARY)
+CONFIG = or_stop(apply_blueprint, or_stop(load_config, config, LIBRARY))
 DATA = or_stop(place_of, CONFIG.data_dir)
 PROJECT = f"{CONFIG.results_dir}/{CONFIG.project}"
 CONDA = str(Path(workflow.current_basedir).parent / "envs/runtime.yaml")
@@ -73,7 +76,9 @@ wildcard_constraints:
     task=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
     target=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
     preprocessing=r"[A-Za-z0-9][A-Za-z0-9_.-]*-[0-9a-f]{8}",
-    pipeline="|".join(map(re.escape, CONFIG.pipelines)),
+    name="|".join(map(re.escape, CONFIG.pipelines)) or "(?!)",
+    source=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
+    pipeline=r"([A-Za-z0-9][A-Za-z0-9_.-]*~)?[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?",
     fold=r"0|[1-9][0-9]*",
 
 
@@ -84,9 +89,39 @@ def task_files(task):
     return {"task": f"{folder}/task.json", "samples": f"{folder}/samples.csv", "folds": f"{folder}/folds.csv"}
 
 
+@cache
+def reused_models(task, nested):
+    """Return the models of a task in other projects, by their full form, task and fold; tell of those passed over."""
+    found = or_stop(reuse.find_models, CONFIG.results_dir, CONFIG.reuse.models, task, nested)
+    if found.skipped:
+        warn(f"reuse.models: passed over models of {task}: {reuse.describe_skipped(found.skipped)}.")
+    return {one.model: one for one in found.models}
+
+
+@cache
+def reused_recipes():
+    """Return the recipes of all models of other projects that modes may predict with, by pipeline in full form."""
+    if not CONFIG.reuse.models or CONFIG.pivot is None:
+        return {}
+    plans = [or_stop(selection.train_plan, CONFIG, mode) for mode in ("train", "predict", "test")]
+    found = [reused_models(str(plan.pivot), plan.nested) for plan in plans]
+    return {model.pipeline: one.recipe for models in found for model, one in models.items()}
+
+
+def recipe_of(pipeline):
+    """Return the recipe of a pipeline in its full form."""
+    if "~" in pipeline:
+        if pipeline not in reused_recipes():
+            raise SystemExit(f"Error: reuse.models: got no model of {pipeline}, expected its project in reuse.models.")
+        return reused_recipes()[pipeline]
+    name, _, source = pipeline.partition("@")
+    recipe = CONFIG.pipelines[name]
+    return or_stop(with_mode, recipe, CONFIG.tl, "tl") if source else recipe
+
+
 def tensor_folder_of(pipeline, task):
     """Return the folder of the tensors that a pipeline reads for a task."""
-    dataset, folder = or_stop(jobs.dataset_of, CONFIG, task), tensor_folder(CONFIG.pipelines[pipeline].preprocessing)
+    dataset, folder = or_stop(jobs.dataset_of, CONFIG, task), tensor_folder(recipe_of(pipeline).preprocessing)
     check_shared_dataset(dataset)
     return f"{DATA}/tensors/{dataset}/{folder}"
 
@@ -95,7 +130,7 @@ def tensor_folder_of(pipeline, task):
 def tensor_files(pipeline, task):
     """Return the tensors that a pipeline reads for a task; manifests alone decide what is new."""
     folder, base = tensor_folder_of(pipeline, task), parse_task(task, "task").base
-    images = "index.npy" if CONFIG.pipelines[pipeline].preprocessing.storage == "jpeg" else "images.npy"
+    images = "index.npy" if recipe_of(pipeline).preprocessing.storage == "jpeg" else "images.npy"
     files = {
         "images": ancient(f"{folder}/{images}"),
         "channel_sums": ancient(f"{folder}/channel_sums.npy"),
@@ -104,6 +139,27 @@ def tensor_files(pipeline, task):
     if definition_of(CONFIG, base).type == "segmentation":
         files |= {"masks": ancient(f"{folder}/{base}.masks.npy"), "mask_manifest": f"{folder}/{base}.masks.json"}
     return files
+
+
+def data_files(pipeline, tasks):
+    """Return all files of some tasks as a pipeline reads them: lists, in the order of the tasks."""
+    wanted = {"task": [], "samples": [], "folds": [], "images": [], "tensors": []}
+    for task in tasks:
+        files, tensors = task_files(task), dict(tensor_files(pipeline, task))
+        wanted["task"].append(ancient(files["task"]))
+        wanted["samples"].append(files["samples"])
+        wanted["folds"].append(files["folds"])
+        wanted["images"].append(tensors.pop("images"))
+        wanted["tensors"] += tensors.values()
+    return wanted
+
+
+@cache
+def code_file(function, where):
+    """Return the files in the working directory that hold a function of the user's own; none if it is installed."""
+    or_stop(check_module, function, where)
+    file = module_file(function)
+    return [str(file)] if file else []
 
 
 def model_folder(model):
@@ -240,7 +296,8 @@ def collect_pp(wildcards):
 
 
 PREPROCESSINGS = {
-    tensor_folder(pipeline.preprocessing): pipeline.preprocessing for pipeline in CONFIG.pipelines.values()
+    tensor_folder(recipe.preprocessing): recipe.preprocessing
+    for recipe in [*CONFIG.pipelines.values(), *reused_recipes().values()]
 }
 
 
@@ -274,92 +331,44 @@ def mask_inputs(wildcards):
 
 @cache
 def plan_of(mode):
-    """Return what a mode trains; stop if a recipe cannot serve the pivot, warn if a nested pivot is nested again."""
+    """Return what a mode trains; stop if a recipe cannot serve the pivot, warn of what may not be meant."""
     plan = or_stop(selection.train_plan, CONFIG, mode)
-    or_stop(selection.check_recipes, CONFIG, plan, mode)
+    or_stop(checks.check_recipes, CONFIG, plan, mode)
     if plan.nested and plan.pivot.nested:
         warn(f"pivot {plan.pivot} is nested already: train.nested: true nests it once more.")
+    if any("@" in form for form in plan.pipelines):
+        warn_of_shared_images(plan)
     return plan
 
 
-def collect_train(wildcards):
-    """Return what the subroutines of mode train ask for."""
-    wanted = []
-    if "train" in CONFIG.train.subroutines:
-        plan = plan_of("train")
-        wanted += [f"{PROJECT}/pipelines/{name}.yaml" for name in plan.pipelines]
-        wanted += [f"{PROJECT}/models/{model_folder(model)}/model.json" for model in selection.models(plan)]
-        wanted.append(f"{PROJECT}/tables/validation.csv")
-    if "predict" in CONFIG.train.subroutines:
-        wanted += predicted_logits("train")
-    if "test" in CONFIG.train.subroutines:
-        wanted += test_results("train")
-    return wanted
+def warn_of_shared_images(plan):
+    """Warn if transfer may show a model images of the pivot's test split."""
+    source = selection.pretrain_task(CONFIG)
+    if jobs.dataset_of(CONFIG, source) == plan.record.dataset:
+        warn(
+            f"tl.pretrain_task {source} has the images of the pivot {plan.pivot}: models that start from it may have "
+            "learned from samples that they are tested on."
+        )
 
 
 @cache
-def pipeline_config(pipeline):
-    """Return a resolved pipeline."""
-    section = jobs.PipelineConfig(pipeline=CONFIG.pipelines[pipeline])
-    return JobConfig(jobs.slice_json(section), plan=CONFIG.pipelines[pipeline].arch.name)
-
-
-def count(number, thing):
-    """Write a number of things."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
-
-
-@cache
-def train_config(pipeline, task):
-    """Return what decides the models of a pipeline on a task."""
-    section = jobs.train_config(CONFIG, pipeline, task)
-    recipe = section.pipeline
-    plan = (
-        f"{count(recipe.trainer.max_epochs, 'epoch')}, lr {recipe.optimizer.lr:g}, batches of {recipe.sampling.batch_size}, "
-        f"seed {section.seed}, pipeline {pipeline}"
-    )
-    return JobConfig(jobs.slice_json(section), plan=plan, network=recipe.arch.name)
-
-
-def model_outputs():
-    """Return the outputs of training; weights only if they are to be stored."""
-    folder = f"{PROJECT}/models/{{pipeline}}/{{task}}/fold-{{fold}}"
-    weights = {"weights": f"{folder}/model.safetensors"} if CONFIG.train.store_parameters else {}
-    return {
-        "model": f"{folder}/model.json",
-        **weights,
-        "curves": f"{folder}/metrics.csv",
-        "run": f"{folder}/run.json",
-    }
-
-
-@cache
-def table_config(mode):
-    """Return which metrics a table reports for each pipeline."""
+def all_models(mode):
+    """Return the models that a mode works with: its own, and those of other projects."""
     plan = plan_of(mode)
-    section = jobs.table_config(CONFIG, plan.pipelines, str(plan.pivot))
-    return JobConfig(jobs.slice_json(section), plan=f"{str(plan.pivot)}, pipelines {', '.join(plan.pipelines)}")
+    own = list(selection.models(plan))
+    return own + list(reused_models(str(plan.pivot), plan.nested)) if mode != "tl" else own
+
+
+def model_record(model):
+    """Return the description of a model."""
+    return f"{PROJECT}/models/{model_folder(model)}/model.json"
 
 
 def predicted_logits(mode):
     """Return the logits that a mode asks for."""
     plan = or_stop(selection.with_weights, plan_of(mode), mode)
-    return [
-        f"{PROJECT}/logits/{model_folder(prediction)}/{prediction.target}.npz"
-        for prediction in selection.predictions(plan)
-    ]
-
-
-def collect_predict(wildcards):
-    """Return what the subroutines of mode predict ask for."""
-    wanted = predicted_logits("predict") if "predict" in CONFIG.predict.subroutines else []
-    return wanted + (test_results("predict") if "test" in CONFIG.predict.subroutines else [])
-
-
-@cache
-def predict_config(pipeline, target):
-    """Return what decides the logits of a pipeline's models on a target."""
-    return JobConfig(jobs.slice_json(jobs.predict_config(CONFIG, pipeline, target)), plan=f"pipeline {pipeline}")
+    found = selection.predictions(plan, all_models(mode))
+    return [f"{PROJECT}/logits/{model_folder(prediction)}/{prediction.target}.npz" for prediction in found]
 
 
 def score_path(prediction):
@@ -370,24 +379,30 @@ def score_path(prediction):
 def test_results(mode):
     """Return the scores and the table that a mode asks for; warn if the true test split is touched."""
     plan = or_stop(selection.with_weights, plan_of(mode), mode)
-    if not plan.nested:
+    if not plan.nested and not plan.eval_on:
         warn(
             f"Testing without nesting touches the test split of {plan.pivot}: use it once, at the end. "
             "With train.nested: true each outer fold is a test split instead."
         )
-    return [*map(score_path, selection.scores(plan)), f"{PROJECT}/tables/test.csv"]
-
-
-def collect_test(wildcards):
-    """Return what the subroutines of mode test ask for."""
-    wanted = test_results("test") if "test" in CONFIG.test.subroutines else []
-    return wanted + (predicted_logits("test") if "predict" in CONFIG.test.subroutines else [])
+    wanted = list(map(score_path, selection.scores(plan, all_models(mode))))
+    if not wanted:
+        raise SystemExit(f"Error: {mode}.pipelines: got no model to test, expected pipelines, or reuse.models.")
+    return [*wanted, f"{PROJECT}/tables/test.csv"]
 
 
 @cache
-def score_config(pipeline, target):
-    """Return the metrics of a pipeline on a target."""
-    return JobConfig(jobs.slice_json(jobs.score_config(CONFIG, pipeline, target)), plan=f"pipeline {pipeline}")
+def table_config(mode):
+    """Return which metrics a table reports for each pipeline."""
+    plan = plan_of(mode)
+    forms = plan.pipelines if mode in ("train", "tl") else dict.fromkeys(model.pipeline for model in all_models(mode))
+    recipes = {form: recipe_of(form) for form in forms}
+    section = jobs.table_config(CONFIG, recipes, str(plan.pivot), plan.eval_on if mode == "test" else ())
+    return JobConfig(jobs.slice_json(section), plan=f"{str(plan.pivot)}, pipelines {', '.join(forms)}")
+
+
+def count(number, thing):
+    """Write a number of things."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 class OldOutputs:

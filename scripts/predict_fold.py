@@ -8,19 +8,19 @@ TITLE = f"{snakemake.wildcards.pipeline} of {snakemake.wildcards.task}, fold {sn
 
 with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
     from foldwise.config.jobs import PredictConfig, read_slice
-    from foldwise.data.masks import MaskFiles
-    from foldwise.data.preprocess import TensorFiles
+    from foldwise.data.files import DataFiles
     from foldwise.inference.predict import predict_fold
-    from foldwise.tasks.task import TaskFiles
 
-    masks = snakemake.input.get("masks")
+    config = read_slice(PredictConfig, snakemake.params.cfg)
+    data = DataFiles.of(Path(snakemake.input.task[0]), Path(snakemake.input.images[0]))
     predict_fold(
-        config=read_slice(PredictConfig, snakemake.params.cfg),
+        config=config,
         record=Path(snakemake.input.model),
         weights=Path(snakemake.input.weights),
-        task=TaskFiles.of(Path(snakemake.input.task).parent),
-        tensors=TensorFiles.of(Path(snakemake.input.images).parent),
+        task=data.task,
+        tensors=data.tensors,
         logits=Path(snakemake.output.logits),
         report=job.report,
-        masks=MaskFiles(Path(masks), Path(snakemake.input.mask_manifest)) if masks else None,
+        masks=data.masks_of(config.task),
+        warn=job.warn,
     )

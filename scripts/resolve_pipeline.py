@@ -4,10 +4,10 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.pipeline, snakemake.log[0]) as job:
+with Job(snakemake.rule, snakemake.wildcards.name, snakemake.log[0]) as job:
     from foldwise.artifacts import write_yaml
-    from foldwise.config.jobs import PipelineConfig, read_slice
+    from foldwise.config.jobs import PipelineConfig, read_slice, stored_pipeline
 
     target = Path(snakemake.output.pipeline)
     job.stamp(target.parents[1])
-    write_yaml(target, read_slice(PipelineConfig, snakemake.params.cfg).pipeline.model_dump(mode="json"))
+    write_yaml(target, stored_pipeline(read_slice(PipelineConfig, snakemake.params.cfg)))

@@ -14,5 +14,7 @@ with Job(snakemake.rule, "test", snakemake.log[0]) as job:
         pivot=config.pivot,
         metrics=config.metrics,
         table=Path(snakemake.output.table),
+        targets=config.targets,
     )
-    job.show(f"\nTest metrics of {config.pivot}, mean ± standard deviation over folds\n\n{text}\n")
+    about = ", ".join(config.targets or [config.pivot])
+    job.show(f"\nTest metrics of {about}, mean ± standard deviation over folds\n\n{text}\n")

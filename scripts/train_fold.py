@@ -1,31 +1,28 @@
-"""Train one model: one pipeline on one fold of a task."""
+"""Train one model: one pipeline on one fold of a task, alone or with co-tasks."""
 
 from pathlib import Path
 
 from foldwise.job import Job
 
-TITLE = f"{snakemake.wildcards.pipeline} on {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
+TITLE = f"{snakemake.wildcards.name} on {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
 
 with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
     from foldwise.config.jobs import TrainConfig, read_slice
-    from foldwise.data.masks import MaskFiles
-    from foldwise.data.preprocess import TensorFiles
-    from foldwise.tasks.task import TaskFiles
-    from foldwise.training.fold import ModelFiles, train_fold
+    from foldwise.data.files import DataFiles
+    from foldwise.training.fit import Run
+    from foldwise.training.fold import ModelFiles, finish, train_fold
 
-    weights = snakemake.output.get("weights")
-    masks = snakemake.input.get("masks")
-    record = Path(snakemake.output.model)
+    cfg, record = snakemake.params.cfg, Path(snakemake.output.model)
+    files = ModelFiles.of(record, snakemake.output.get("weights"))
     job.stamp(record.parents[4])
-    train_fold(
-        config=read_slice(TrainConfig, snakemake.params.cfg),
-        pipeline_name=snakemake.wildcards.pipeline,
+    trained = train_fold(
+        config=read_slice(TrainConfig, cfg),
+        pipeline_name=snakemake.wildcards.name,
         fold=int(snakemake.wildcards.fold),
-        task=TaskFiles.of(Path(snakemake.input.task).parent),
-        tensors=TensorFiles.of(Path(snakemake.input.images).parent),
-        files=ModelFiles(record, Path(snakemake.output.curves), Path(weights) if weights else None),
+        data=list(map(DataFiles.of, map(Path, snakemake.input.task), map(Path, snakemake.input.images))),
+        files=files,
         revision=snakemake.params.revision,
-        report=job.report,
-        masks=MaskFiles(Path(masks), Path(snakemake.input.mask_manifest)) if masks else None,
+        run=Run.of(record, job.report, cfg.cache, cfg.checkpoint_minutes, dict(snakemake.resources.items())),
     )
-    job.write_run(snakemake.output.run, snakemake.params.cfg, snakemake.scriptdir)
+    job.write_run(snakemake.output.run, cfg, snakemake.scriptdir, device_stats=trained.device_stats)
+    finish(files)

@@ -6,6 +6,7 @@ terminal, and a record of how the job ran.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -15,10 +16,11 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +34,8 @@ PROGRESS_SECONDS = 5.0
 PACKAGES = (
     "torch", "lightning", "torchmetrics", "monai", "kornia", "numpy", "scipy", "scikit-learn", "pillow", "safetensors",
 )  # fmt: skip
+STOPS = (signal.SIGTERM, signal.SIGINT)
+ONE_REQUEST_SECONDS = 0.5  # a signal to a whole group of processes may come again from the parent that passes it on
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -86,7 +90,7 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is None or (isinstance(error, SystemExit) and not error.code):
             return
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             error = DataError(error.filename or self.log, Words("a full disk"), "room for it", free_space(self.log))
@@ -97,7 +101,8 @@ class Job:
         """Send all output of the process, that of C libraries too, to the log file."""
         with writing(self.log):
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            emptied = 0 if is_helper() else os.O_TRUNC
+            handle = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | emptied, 0o666)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         os.close(handle)
@@ -112,6 +117,8 @@ class Job:
 
     def report(self, text: str) -> None:
         """Write a line of progress to the log, and now and then to the terminal."""
+        if is_helper():
+            return
         logging.getLogger(self.rule).info(text)
         if time.monotonic() - self.last_report >= PROGRESS_SECONDS:
             self.last_report = time.monotonic()
@@ -120,7 +127,7 @@ class Job:
     def show(self, text: str) -> None:
         """Write text to the terminal and to the log."""
         print(text, flush=True)
-        if self.terminal:
+        if self.terminal and not is_helper():
             print(text, file=self.terminal, flush=True)
 
     def warn(self, text: str) -> None:
@@ -131,7 +138,7 @@ class Job:
         """Write the format version into a root of artifacts that has none."""
         stamp_version(root)
 
-    def write_run(self, path: str | Path, config: str, code: str | Path) -> None:
+    def write_run(self, path: str | Path, config: str, code: str | Path, **more: Any) -> None:
         """Write how the job ran: times, host, versions, threads, state of the code.
 
         Parameters
@@ -142,6 +149,8 @@ class Job:
             The job's slice of the configuration.
         code : str or Path
             A folder of the workflow, whose git state is recorded.
+        **more
+            What else is told, by name; what is None is left out.
         """
         usage = resource.getrusage(resource.RUSAGE_SELF)
         finished = time.time()
@@ -163,8 +172,14 @@ class Job:
                 "versions": versions(),
                 "git": git_state(Path(code)),
                 "config": json.loads(config),
+                **{key: value for key, value in more.items() if value is not None},
             },
         )
+
+
+def is_helper() -> bool:
+    """Tell whether this is a further process of a training on several devices, which runs the job's script again."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
 
 
 def explain(error: BaseException, title: str) -> str:
@@ -187,6 +202,59 @@ class Stopped(BaseException):
 def stop(number: int, frame: Any) -> None:
     """End the job in order, so that temporary files are removed."""
     raise Stopped
+
+
+class StopRequest:
+    """Whether the job was asked to end, for work that saves its state before it does.
+
+    Attributes
+    ----------
+    requested : bool
+        Whether it was.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.time = 0.0
+
+    def receive(self, number: int, frame: Any) -> None:
+        """Take note of a signal; raise `Stopped` if it is a further one."""
+        if not self.requested:
+            self.requested, self.time = True, time.monotonic()
+        elif time.monotonic() - self.time > ONE_REQUEST_SECONDS:
+            raise Stopped
+
+
+@contextlib.contextmanager
+def hold_stops() -> Iterator[StopRequest]:
+    """Let signals to end the job only be noted while the block runs; a second one, half a second later, ends it.
+
+    Outside of the main thread, which alone receives signals, the request is never made.
+
+    Yields
+    ------
+    StopRequest
+        To be looked at by what can end in order.
+
+    Raises
+    ------
+    Stopped
+        If the block has come to its end although the job was asked to end.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        for number in STOPS:
+            signal.signal(number, request.receive)
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if request.requested:
+        raise Stopped
 
 
 def timestamp(seconds: float) -> str:

@@ -19,6 +19,7 @@ TINY_ARCH = {
 TINY_RECIPE = {
     "arch": TINY_ARCH,
     "augmentations": {"operations": []},
+    "preprocessing": {"size": 8},
     "sampling": {"sample_num": 256},
     "optimizer": {"name": "adamw", "lr": 0.01},
     "trainer": {"max_epochs": 2},
@@ -63,14 +64,18 @@ def make_digits(root, name="digits", kind="classification", **labels):
     from foldwise.config.definition import DatasetRecord, Description, TaskRecord
     from foldwise.config.jobs import DatasetConfig, Origin
     from foldwise.config.preprocessing import Preprocessing, TensorRecord
+    from foldwise.data.files import DataFiles
     from foldwise.data.preprocess import TensorFiles, preprocess_dataset
     from foldwise.tasks.dataset import create_dataset
     from foldwise.tasks.descriptions import DatasetFiles
     from foldwise.tasks.task import TaskFiles, create_task
 
     dataset = DatasetFiles.of(root / "datasets" / name)
+    task, images = root / "tasks" / name / "task.json", root / "tensors" / name / "default-00000000/images.npy"
     made = SimpleNamespace(
         root=root,
+        name=name,
+        files=DataFiles.of(task, images),
         dataset=dataset,
         images=dataset.images,
         task=TaskFiles.of(root / "tasks" / name),
@@ -169,17 +174,25 @@ def make_pipeline():
 @pytest.fixture(scope="session")
 def train(digits, make_pipeline):
     """Train on the digits into a folder; returns the files with the record."""
-    from foldwise.config.jobs import TrainConfig
+    from foldwise.config.jobs import CoTask, TrainConfig
+    from foldwise.training.fit import Run
     from foldwise.training.fold import ModelFiles, train_fold
 
-    def run(folder, fold=0, seed=42, store=True, data=digits, report=lambda text: None, **sections):
+    def run(
+        folder, fold=0, seed=42, store=True, data=digits, report=lambda text: None, others=(), state=None, **sections
+    ):
         config = TrainConfig(
-            seed=seed, pipeline=make_pipeline(**sections), task=data.task_record, tensors=data.tensor_record
+            seed=seed,
+            pipeline=make_pipeline(**sections),
+            task=data.task_record,
+            tensors=data.tensor_record,
+            co_tasks=[CoTask(name=one.name, task=one.task_record, tensors=one.tensor_record) for one in others],
         )
         weights = folder / "model.safetensors" if store else None
-        files = ModelFiles(folder / "model.json", folder / "metrics.csv", weights)
-        record = train_fold(config, "default", fold, data.task, data.tensors, files, revision=3, report=report)
-        return SimpleNamespace(folder=folder, record=record, files=files, config=config)
+        files = ModelFiles(folder / "model.json", folder / "metrics.csv", weights, state)
+        opened = [one.files for one in (data, *others)]
+        trained = train_fold(config, "default", fold, opened, files, revision=3, run=Run(report=report))
+        return SimpleNamespace(folder=folder, record=trained.record, files=files, config=config)
 
     return run
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,6 +143,85 @@ with atomic(FOLDER / "made/file") as temporary:
     assert process.returncode == 1
     assert (tmp_path / "logs/a/b.log").read_text() == "Stopped: small on digits, fold 0.\n"
     assert list((tmp_path / "made").iterdir()) == []
+
+
+def send(process, folder, *signals, pause=0.0):
+    """Send signals to a process when it has made the file `ready`; return its log when it has ended."""
+    deadline = time.monotonic() + 30
+    while not (folder / "ready").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(pause)
+    process.communicate(timeout=30)
+    return (folder / "logs/a/b.log").read_text()
+
+
+HOLDING = """
+from foldwise.job import hold_stops
+with hold_stops() as stop:
+    (FOLDER / "ready").touch()
+    while not stop.requested:
+        time.sleep(0.01)
+    print("asked to end", flush=True)
+    time.sleep({seconds})
+    print("saved")
+{after}
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_held_signal_lets_work_be_saved_and_ends_the_job_then(start, tmp_path, number):
+    process = start(HOLDING.format(seconds=0.1, after='print("never")'))
+    assert send(process, tmp_path, number) == "asked to end\nsaved\nStopped: small on digits, fold 0.\n"
+    assert process.returncode == 1
+
+
+def test_a_signal_that_is_told_twice_is_one_request(start, tmp_path):
+    process = start(HOLDING.format(seconds=0.1, after=""))
+    log = send(process, tmp_path, signal.SIGINT, signal.SIGTERM, signal.SIGTERM, pause=0.01)
+    assert log == "asked to end\nsaved\nStopped: small on digits, fold 0.\n"
+
+
+def test_a_second_signal_ends_a_job_at_once(start, tmp_path):
+    process = start(HOLDING.format(seconds=60, after=""))
+    log = send(process, tmp_path, signal.SIGINT, signal.SIGTERM, pause=0.7)
+    assert log == "asked to end\nStopped: small on digits, fold 0.\n"
+
+
+def test_after_the_block_signals_end_the_job_as_before():
+    before = [signal.getsignal(number) for number in job.STOPS]
+    with job.hold_stops() as stop:
+        assert [signal.getsignal(number) for number in job.STOPS] == [stop.receive] * 2
+    assert [signal.getsignal(number) for number in job.STOPS] == before
+    assert not stop.requested
+
+
+def test_an_error_is_told_though_the_job_was_asked_to_end():
+    before = [signal.getsignal(number) for number in job.STOPS]
+
+    def work():
+        with job.hold_stops():
+            signal.raise_signal(signal.SIGINT)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        work()
+    assert [signal.getsignal(number) for number in job.STOPS] == before
+
+
+def test_outside_of_the_main_thread_nothing_is_held():
+    found = []
+
+    def work():
+        before = signal.getsignal(signal.SIGINT)
+        with job.hold_stops() as stop:
+            found.extend([stop.requested, signal.getsignal(signal.SIGINT) is before])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False, True]
 
 
 def test_numerical_libraries_get_the_jobs_threads(run):

@@ -13,8 +13,8 @@ from workflow.conftest import REPOSITORY, TINY, environment
 MODES = ("create", "pp", "train", "predict", "test")
 ENGINE = REPOSITORY / "scripts/foldwise"
 LAYERS = (
-    "errors", "artifacts", "aside", "npz", "config", "job", "tasks", "data", "models", "inference", "training",
-    "report",
+    "errors", "artifacts", "functions", "aside", "npz", "config", "job", "tasks", "data", "models", "inference",
+    "training", "report",
 )  # fmt: skip
 RULES = {
     match[1]: match[2]

@@ -122,6 +122,7 @@ class TaskRecord(Labels):
     given_folds: bool = False
     seed: int = 42
     tags: list[str] = Field([], description="Canonical tags, applied from left to right.")
+    functions: list[str] = Field([], description="Functions of the tags `own`, in their order.")
 
     @field_validator("classes", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from foldwise.config.load import Library
 from foldwise.config.model import Config
 from foldwise.config.names import NAME_PATTERN
 from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline, kornia_operations
-from foldwise.config.section import item_of, literal_words, nested_sections, tag_words
+from foldwise.config.section import component_words, item_of, literal_words, nested_sections
 from foldwise.config.tables import (
     config_readme,
     default_of,
@@ -29,6 +29,7 @@ from foldwise.config.tables import (
     flow,
     is_section,
     keys_of,
+    parts_of,
     sentence,
     top_level,
 )
@@ -92,10 +93,13 @@ def section_lines(name: str, field: FieldInfo, library: Library) -> Iterator[str
     if name in LIVE:
         yield f"{name}: {LIVE[name]}  # {QUICK_START}"
     yield f"#{name}:" if section.model_fields else f"#{name}: {{}}"
+    parts = dict(parts_of(section))
     for key, inner in keys_of(section):
         text = sentence(inner.description) + choices(inner)
+        if key in parts:
+            text += f" Keys: {', '.join(word for word, _ in keys_of(parts[key]))}."
         if key == "name" and len(kinds) > 1:
-            others = [word for kind in kinds if kind is not section for word in tag_words(kind)]
+            others = [word for kind in kinds if kind is not section for word in component_words(kind)]
             text += f" With keys of their own: {', '.join(others)}."
         yield from with_comment(value_lines(f"#  {key}:", default_of(inner)), text, "#  # ")
 
@@ -139,14 +143,16 @@ class SchemaWriter(GenerateJsonSchema):
 def config_schema(library: Library) -> dict[str, Any]:
     """Return the JSON schema of the raw configuration, as `load_config` takes it.
 
-    Pipelines inherit, so that no key of a pipeline section is required, and a section may be a preset's name.
+    Pipelines inherit, so that no key of a pipeline section is required but the source of a network that is not built
+    in, and a section may be a preset's name.
     """
     schema = Config.model_json_schema(schema_generator=SchemaWriter)
     keys, parts = schema["properties"], schema["$defs"]
     pipeline = parts["Pipeline"]["properties"]
     for name, field in Pipeline.model_fields.items():
         for kind in nested_sections(field.annotation):
-            parts[kind.__name__].pop("required", None)
+            required = [key for key in parts[kind.__name__].pop("required", []) if key == "source"]
+            parts[kind.__name__] |= {"required": required} if required else {}
             parts[kind.__name__]["properties"]["preset"] = preset_schema(name, library)
         pipeline[name] = section_schema(name, field, library)
     parts["Operation"]["properties"]["name"]["enum"] = list(kornia_operations())
@@ -206,7 +212,7 @@ def list_operations() -> dict[str, list[str]]:
         wanted = name.startswith("Random") or name in ("ColorJitter", "ColorJiggle")
         if wanted and name != "RandomDissolving" and inspect.isclass(kind) and issubclass(kind, bases):
             operations[name] = [key for key in inspect.signature(kind.__init__).parameters if key not in ours]
-    return operations
+    return operations | {"RandAugment": ["n", "m"], "TrivialAugment": []}
 
 
 def out_of_date(folder: Path) -> dict[Path, str]:

@@ -183,4 +183,10 @@ TAGS = {
         "+noise-0.1",
         "A share of the training labels, drawn with a seed (0 if left out), is changed to another class.",
     ),
+    "own": (
+        "+own-short-0.5",
+        "What a function of your own makes of the samples, a table of pandas: it drops rows, changes labels, splits "
+        "and folds. `tagging.functions: {short: my_tags:shorten}` names it; arguments arrive as text. Its name there "
+        "has no `-`, which would start an argument.",
+    ),
 }

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
+from foldwise.config.callbacks import TestTimeAugmentation
 from foldwise.config.canonical import canonical_json, component, deciding, tensor_record
 from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TaskType
 from foldwise.config.model import Config, check_choice, definition_of, task_record
 from foldwise.config.modes import Seed
 from foldwise.config.names import parse_task
-from foldwise.config.pipeline import Metrics, Pipeline
+from foldwise.config.metrics import Metrics
+from foldwise.config.pipeline import PIPELINE_SECTIONS, ModeSection, Pipeline, Sampling
 from foldwise.config.preprocessing import Preprocessing, TensorRecord
 from foldwise.config.section import Section
 from foldwise.config.sources import DatasetSource, listed, must_be_fetched
@@ -54,6 +56,14 @@ class TaskConfig(Section):
     parent: TaskRecord | None = None
 
 
+class CoTask(Section):
+    """A task that is learned beside the pivot."""
+
+    name: str
+    task: TaskRecord
+    tensors: TensorRecord
+
+
 class TrainConfig(Section):
     """All that decides the weights of a model, but the fold."""
 
@@ -61,14 +71,30 @@ class TrainConfig(Section):
     pipeline: Pipeline = Pipeline()
     task: TaskRecord
     tensors: TensorRecord
+    co_tasks: list[CoTask] = []
     store_parameters: bool = True
 
 
+class SourceConfig(Section):
+    """Which model a transfer starts from, and how."""
+
+    task: str
+    model_selection: Literal["performance", "created", "random"] = "performance"
+    freeze: bool = False
+
+
+class TransferConfig(TrainConfig):
+    """All that decides the weights of a model that starts from one of another task, but the fold."""
+
+    source: SourceConfig
+
+
 class PredictConfig(Section):
-    """All that decides logits, but the model: definitions of the data predicted."""
+    """All that decides logits, but the model: definitions of the data predicted, and its variations."""
 
     task: TaskRecord
     tensors: TensorRecord
+    tta: TestTimeAugmentation = TestTimeAugmentation()
 
 
 class ScoreConfig(Section):
@@ -76,19 +102,23 @@ class ScoreConfig(Section):
 
     type: TaskType = "classification"
     metrics: Metrics = Metrics()
+    seed: Seed = 42
 
 
 class TableConfig(Section):
-    """What a table of metrics shows: the metrics of each pipeline."""
+    """What a table of metrics shows: the metrics of each pipeline, and the tasks they were measured on."""
 
     pivot: str
     metrics: dict[str, list[str]]
+    targets: list[str] = []
 
 
 class PipelineConfig(Section):
     """A pipeline as it is written out."""
 
     pipeline: Pipeline = Pipeline()
+    sections: list[str] = []
+    seed: Seed | None = None
 
 
 class TensorConfig(Section):
@@ -192,41 +222,90 @@ def task_config(config: Config, task: str) -> TaskConfig:
     return TaskConfig(task=record, dataset=dataset_record(config, record.dataset))
 
 
-def train_config(config: Config, pipeline: str, task: str) -> TrainConfig:
-    """Return what decides the models of a pipeline on a task.
+def pipeline_config(config: Config, pipeline: str) -> PipelineConfig:
+    """Return what is stored of a pipeline: the sections of `pipeline_keys`, and others that are set."""
+    recipe, keys = config.pipelines[pipeline], config.train.pipeline_keys
+    changed = {key for key in ("peft", "metrics") if getattr(recipe, key) != Pipeline.model_fields[key].default}
+    stored = [key for key in PIPELINE_SECTIONS if key in keys or key in changed]
+    left_out = {key: Pipeline.model_fields[key].default for key in PIPELINE_SECTIONS if key not in stored}
+    default = Config.model_fields["seed"].default
+    seed = config.seed if "seed" in keys or config.seed != default else None
+    return PipelineConfig(pipeline=recipe.model_copy(update=left_out), sections=stored, seed=seed)
+
+
+def stored_pipeline(stored: PipelineConfig) -> dict[str, Any]:
+    """Return a pipeline as it is written out: its sections, and the seed where it is stored."""
+    tree = stored.pipeline.model_dump(mode="json")
+    seed = {} if stored.seed is None else {"seed": stored.seed}
+    return {**{section: tree[section] for section in stored.sections}, **seed}
+
+
+def training_recipe(recipe: Pipeline, co_tasks: bool) -> Pipeline:
+    """Return a recipe without what does not decide weights.
 
     Training always records all metrics of the task type: which of them are reported is no cause to train again.
+    Co-tasks are named beside the recipe; how they were chosen decides nothing.
     """
-    recipe = config.pipelines[pipeline]
-    recipe = recipe.model_copy(update={"metrics": Metrics(), "preprocessing": deciding(recipe.preprocessing)})
-    record = task_record(config, task)
-    return TrainConfig(
-        seed=config.seed,
-        pipeline=recipe,
-        task=record,
-        tensors=tensor_record(record.dataset, recipe.preprocessing),
-        store_parameters=config.train.store_parameters,
+    weights = recipe.mode.task_weights if co_tasks else None
+    return recipe.model_copy(
+        update={
+            "metrics": Metrics(),
+            "tta": TestTimeAugmentation(),
+            "preprocessing": deciding(recipe.preprocessing),
+            "sampling": recipe.sampling.model_copy(update={"cache": Sampling.model_fields["cache"].default}),
+            "mode": ModeSection(store_best=recipe.mode.store_best, task_weights=weights),
+        }
     )
 
 
-def predict_config(config: Config, pipeline: str, target: str) -> PredictConfig:
-    """Return what decides the logits of a pipeline's models on a target task."""
+def train_config(
+    config: Config, recipe: Pipeline, task: str, co_tasks: Iterable[str] = (), store_parameters: bool = True
+) -> TrainConfig:
+    """Return what decides the models of a recipe on a task, learned together with some co-tasks."""
+    record, others = task_record(config, task), list(co_tasks)
+    return TrainConfig(
+        seed=config.seed,
+        pipeline=training_recipe(recipe, bool(others)),
+        task=record,
+        tensors=tensor_record(record.dataset, recipe.preprocessing),
+        co_tasks=[co_task(config, recipe, name) for name in others],
+        store_parameters=store_parameters,
+    )
+
+
+def co_task(config: Config, recipe: Pipeline, name: str) -> CoTask:
+    """Return the definitions of a co-task, in the preprocessing of a recipe."""
+    record = task_record(config, name)
+    return CoTask(name=name, task=record, tensors=tensor_record(record.dataset, recipe.preprocessing))
+
+
+def transfer_config(config: Config, training: TrainConfig, source: str) -> TransferConfig:
+    """Return what decides the models that start from models of another task."""
+    chosen = SourceConfig(task=source, model_selection=config.tl.model_selection, freeze=config.tl.freeze)
+    return TransferConfig(**{key: getattr(training, key) for key in TrainConfig.model_fields}, source=chosen)
+
+
+def predict_config(config: Config, recipe: Pipeline, target: str) -> PredictConfig:
+    """Return what decides the logits of a recipe's models on a target task."""
     record = task_record(config, target)
-    preprocessing: Preprocessing = config.pipelines[pipeline].preprocessing
-    return PredictConfig(task=record, tensors=tensor_record(record.dataset, preprocessing))
+    return PredictConfig(task=record, tensors=tensor_record(record.dataset, recipe.preprocessing), tta=recipe.tta)
 
 
-def table_config(config: Config, pipelines: Iterable[str], pivot: str) -> TableConfig:
-    """Return which metrics a table reports."""
+def table_config(
+    config: Config, recipes: Mapping[str, Pipeline], pivot: str, targets: Iterable[str] = ()
+) -> TableConfig:
+    """Return which metrics a table reports of each pipeline, in its full form."""
     kind = definition_of(config, parse_task(pivot, "pivot").base).type
-    return TableConfig(pivot=pivot, metrics={name: config.pipelines[name].metrics.of(kind) for name in pipelines})
+    metrics = {form: recipe.metrics.of(kind) for form, recipe in recipes.items()}
+    return TableConfig(pivot=pivot, metrics=metrics, targets=list(targets))
 
 
-def score_config(config: Config, pipeline: str, target: str) -> ScoreConfig:
+def score_config(config: Config, recipe: Pipeline, target: str) -> ScoreConfig:
     """Return which metrics a pipeline reports on a target task; those of other task types are left out."""
     kind = definition_of(config, parse_task(target, "task").base).type
-    metrics = {kind: config.pipelines[pipeline].metrics.of(kind)} if kind in Metrics.model_fields else {}
-    return ScoreConfig(type=kind, metrics=Metrics(**metrics))
+    metrics: dict[str, Any] = {kind: recipe.metrics.of(kind)} if kind in Metrics.model_fields else {}
+    seed = {"seed": config.seed} if recipe.metrics.bootstrap else {}
+    return ScoreConfig(type=kind, metrics=Metrics(**metrics, bootstrap=recipe.metrics.bootstrap), **seed)
 
 
 def mask_config(config: Config, task: str, preprocessing: Preprocessing) -> MaskConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from foldwise.config.definition import EMBEDDED_TASKS, TaskDefinition
 from foldwise.config.model import Config, read_pivot
-from foldwise.config.pipeline import DEFAULT_NAMES, PIPELINE_SECTIONS, Pipeline
+from foldwise.config.pipeline import DEFAULT_NAMES, LISTS, PIPELINE_SECTIONS, ModeSection, Pipeline
 from foldwise.config.section import YAML_ERRORS, convert_errors, nested_sections, read_yaml_scalar, tag_words
 from foldwise.errors import UNKNOWN_KEY, ConfigError, ConfigErrors, Words, nearest, one_of
 
@@ -28,18 +28,22 @@ class Library:
 
     presets: Mapping[str, Mapping[str, Tree]]
     tasks: Mapping[str, Tree]
+    pipelines: Mapping[str, Tree] = field(default_factory=dict)
 
     @classmethod
     def read(cls, *folders: Path) -> Library:
-        """Read ``presets/{section}.yaml`` and ``tasks/{task}.yaml`` of each folder; later folders win."""
+        """Read ``presets/{section}.yaml``, ``tasks/{task}.yaml``, ``pipelines/{name}.yaml``; later folders win."""
         presets: dict[str, dict[str, Tree]] = {}
         tasks: dict[str, Tree] = {}
+        pipelines: dict[str, Tree] = {}
         for folder in folders:
             for path in sorted(folder.glob("presets/*.yaml")):
                 presets.setdefault(path.stem, {}).update(read_presets(path))
             for path in sorted(folder.glob("tasks/*.yaml")):
                 tasks[path.stem] = read_yaml_mapping(path)
-        return cls(presets, tasks)
+            for path in sorted(folder.glob("pipelines/*.yaml")):
+                pipelines[path.stem] = read_pipeline(path)
+        return cls(presets, tasks, pipelines)
 
 
 def read_yaml_mapping(path: Path) -> Tree:
@@ -65,6 +69,13 @@ def read_presets(path: Path) -> dict[str, Tree]:
     return presets
 
 
+def read_pipeline(path: Path) -> Tree:
+    """Read a pipeline: a mapping of its sections."""
+    tree = read_yaml_mapping(path)
+    check_keys(tree, PIPELINE_SECTIONS, f"{path}: ")
+    return tree
+
+
 @functools.cache
 def yaml_loader() -> Any:
     """Return the fastest safe YAML loader at hand."""
@@ -79,7 +90,7 @@ def load_config(raw: Mapping[Any, Any], library: Library) -> Config:
     raw : mapping
         The tree as YAML and the command line give it; keys may nest with double underscores.
     library : Library
-        Presets and task definitions by name.
+        Presets, pipelines and task definitions by name.
 
     Returns
     -------
@@ -99,7 +110,7 @@ def load_config(raw: Mapping[Any, Any], library: Library) -> Config:
     tree["pipelines"] = resolve_pipelines(tree.get("pipelines"), base, library)
     tree["definitions"] = resolve_definitions(tree.get("definitions"), library)
     config = validate(Config, tree, "")
-    return apply_store_best(config)
+    return apply_mode(config)
 
 
 def expand_keys(raw: Mapping[Any, Any]) -> Tree:
@@ -156,18 +167,33 @@ def check_keys(tree: Mapping[Any, Any], accepted: Iterable[str], prefix: str) ->
 
 
 def resolve_pipelines(pipelines: Any, base: Tree, library: Library) -> Tree:
-    """Let every pipeline inherit the top-level sections and override what it names."""
+    """Let every pipeline inherit the top-level sections, then those of its preset, and override what it names."""
     if pipelines is None:
         return {"default": base}
     if not isinstance(pipelines, Mapping):
         raise ConfigError("pipelines", pipelines, "a mapping of names to pipelines")
     resolved = {}
     for name, text in pipelines.items():
-        changes = {} if (leaf := read_leaf(text)) is None else leaf
-        if not isinstance(changes, Mapping):
-            raise ConfigError(f"pipelines.{name}", changes, "a mapping of pipeline sections")
-        resolved[str(name)] = resolve_sections(changes, base, library, f"pipelines.{name}.")
+        where = f"pipelines.{name}"
+        preset, changes = split_pipeline(read_leaf(text), library, where)
+        inherited = resolve_sections(preset, base, library, f"{where}.")
+        resolved[str(name)] = resolve_sections(changes, inherited, library, f"{where}.")
     return resolved
+
+
+def split_pipeline(pipeline: Any, library: Library, where: str) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+    """Return the sections of the preset that a pipeline starts from, if it names one, and those it changes."""
+    tree = {"preset": pipeline} if isinstance(pipeline, str) else {} if pipeline is None else pipeline
+    if not isinstance(tree, Mapping):
+        raise ConfigError(where, tree, "a preset's name or a mapping of pipeline sections")
+    changes = dict(tree)
+    if "preset" not in changes:
+        return {}, changes
+    name = changes.pop("preset")
+    if not isinstance(name, str) or name not in library.pipelines:
+        known = library.pipelines
+        raise ConfigError(where, name, f"a mapping, or a preset: {one_of(known)}", nearest(str(name), known))
+    return library.pipelines[name], changes
 
 
 def resolve_sections(changes: Mapping[Any, Any], base: Tree, library: Library, prefix: str) -> Tree:
@@ -177,7 +203,7 @@ def resolve_sections(changes: Mapping[Any, Any], base: Tree, library: Library, p
     for section, change in changes.items():
         preset, keys = split_preset(section, read_leaf(change), library, f"{prefix}{section}")
         old = sections.get(section, {}) if preset is None else preset
-        sections[section] = overlay(old, keys, DEFAULT_NAMES.get(section))
+        sections[section] = overlay(old, keys, DEFAULT_NAMES.get(section, {}))
     return sections
 
 
@@ -185,6 +211,8 @@ def split_preset(section: str, change: Any, library: Library, where: str) -> tup
     """Return the preset that a change of a section starts from, if it names one, and the keys it sets itself."""
     if isinstance(change, str):
         change = {"preset": change}
+    if isinstance(change, list) and section in LISTS:
+        change = {LISTS[section]: change}
     if not isinstance(change, Mapping | None):
         raise ConfigError(where, change, "a preset's name or a mapping")
     keys = dict(change or {})
@@ -204,12 +232,19 @@ def suggest(section: str, name: Any, known: Iterable[str]) -> str:
     return f"Did you mean {{name: {name}}}?" if name in components else nearest(name, known)
 
 
-def overlay(old: Mapping[str, Any], new: Tree, default_name: str | None) -> Tree:
-    """Overlay the keys of one section; another component name drops the arguments of the old one."""
-    if default_name is None:
-        return {**old, **new}
-    name = old.get("name", default_name)
-    return {"name": name, **(old if new.get("name", name) == name else {}), **new}
+def overlay(old: Mapping[str, Any], new: Tree, defaults: Mapping[str, Any]) -> Tree:
+    """Overlay the keys of one section; another component drops the arguments of the old one.
+
+    `defaults` are the keys that choose a component, `source` and `name`, as they are where nothing is set; a source
+    other than before has names of its own.
+    """
+    before = {**defaults, **{key: old[key] for key in defaults if key in old}}
+    after = {**before, **{key: new[key] for key in defaults if key in new}}
+    source = str(after.get("source"))
+    if ":" in source or (source == "timm" != before.get("source")):
+        after = {"source": source, **({"name": new["name"]} if "name" in new else {})}
+    same = after == {key: before[key] for key in after}
+    return {**after, **(old if same else {}), **new}
 
 
 def resolve_definitions(inline: Any, library: Library) -> Tree:
@@ -239,16 +274,26 @@ def read_definitions(trees: Mapping[str, Any]) -> dict[str, TaskDefinition]:
     return definitions
 
 
-def apply_store_best(config: Config) -> Config:
-    """Let `train.store_best` replace `mode.store_best` of every pipeline."""
-    best = config.train.store_best
-    if best is None:
-        return config
-    pipelines = {
-        name: pipeline.model_copy(update={"mode": pipeline.mode.model_copy(update={"store_best": best})})
-        for name, pipeline in config.pipelines.items()
-    }
-    return config.model_copy(update={"pipelines": pipelines})
+def apply_mode(config: Config) -> Config:
+    """Let keys of `train` replace those of `mode` in every pipeline."""
+    return with_pipelines(
+        config, {name: with_mode(pipeline, config.train, "train") for name, pipeline in config.pipelines.items()}
+    )
+
+
+def with_mode(pipeline: Pipeline, mode: BaseModel, where: str) -> Pipeline:
+    """Return a pipeline whose keys of `mode` are those of a mode's section where it sets them."""
+    found = {key: getattr(mode, key) for key in ModeSection.model_fields}
+    changes = {key: value for key, value in found.items() if value is not None}
+    if not changes:
+        return pipeline
+    section = validate(ModeSection, {**pipeline.mode.model_dump(), **changes}, where)
+    return pipeline.model_copy(update={"mode": section})
+
+
+def with_pipelines(config: Config, pipelines: Mapping[str, Pipeline]) -> Config:
+    """Return a configuration with other pipelines."""
+    return config.model_copy(update={"pipelines": dict(pipelines)})
 
 
 def validate(model: type[Model], tree: Any, prefix: str) -> Model:

@@ -8,9 +8,21 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from foldwise.config.definition import Labels, Name, TaskDefinition, TaskRecord
-from foldwise.config.modes import Create, Pivot, Predict, Preprocess, Seed, Tagging, Test, Train
+from foldwise.config.modes import (
+    Create,
+    Pivot,
+    Predict,
+    Preprocess,
+    Remove,
+    Reuse,
+    Seed,
+    Tagging,
+    Test,
+    Train,
+    Transfer,
+)
 from foldwise.config.names import TAGGED_TYPES, TaskName, parse_tag, parse_task
-from foldwise.config.pipeline import Pipeline
+from foldwise.config.pipeline import ModeSection, Pipeline
 from foldwise.config.section import Section, hide_secrets
 from foldwise.config.sources import DatasetAddress, DatasetSource, check_set
 from foldwise.errors import ConfigError, Words, nearest, one_of, shorten
@@ -37,6 +49,9 @@ class Config(Section):
     train: Train = Field(Train(), description="Mode train.")
     predict: Predict = Field(Predict(), description="Mode predict.")
     test: Test = Field(Test(), description="Mode test.")
+    tl: Transfer = Field(Transfer(), description="Mode tl.")
+    reuse: Reuse = Field(Reuse(), description="Models and blueprints of other projects.")
+    remove: Remove = Field(Remove(), description="What is deleted after use.")
 
     @field_validator("pivot", mode="before")
     @classmethod
@@ -92,30 +107,70 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_pipelines(self) -> Config:
-        for mode in ("train", "predict", "test"):
+        for mode in ("train", "predict", "test", "tl"):
             for index, name in enumerate(getattr(self, mode).pipelines or []):
                 check_choice(f"{mode}.pipelines[{index}]", name, self.pipelines)
-        if not self.train.store_parameters and {"predict", "test"} & set(self.train.subroutines):
-            raise ConfigError(
-                "train.store_parameters", False, "true with subroutines predict or test", "They need the weights."
-            )
+        for mode, parts in (("train", self.train.subroutines), ("tl", self.tl.subroutines)):
+            if not getattr(self, mode).store_parameters and {"predict", "test"} & set(parts):
+                stored = getattr(self, mode).store_parameters
+                if stored is False or not self.train.store_parameters:
+                    expected = "true with subroutines predict or test"
+                    raise ConfigError(f"{mode}.store_parameters", False, expected, "They need the weights.")
         return self
 
     @model_validator(mode="after")
-    def _check_stored(self) -> Config:
-        stored = {"train.store_parameters": self.train.store_parameters}
-        for name, pipeline in self.pipelines.items():
-            best = self.train.store_best
-            where = f"pipelines.{name}.mode.store_best" if best is None else "train.store_best"
-            stored[where] = pipeline.mode.store_best if best is None else best
+    def _check_shared(self) -> Config:
         for mode in ("predict", "test"):
-            for where, value in stored.items():
-                key = where.rpartition(".")[2]
+            for key in SHARED_KEYS:
                 own = getattr(getattr(self, mode), key)
-                if own not in (None, value):
-                    remedy = f"All modes use the same models: set train.{key}."
-                    raise ConfigError(f"{mode}.{key}", own, f"{shorten(value)} as in {where}", remedy)
+                for where, value in self._values_of(key).items():
+                    if own not in (None, value):
+                        remedy = f"All modes use the same models: set train.{key}."
+                        raise ConfigError(f"{mode}.{key}", own, f"{shorten(value)} as in {where}", remedy)
         return self
+
+    def _values_of(self, key: str) -> dict[str, Any]:
+        """Return what a key of `train` is, or where that is not set, what it is in each pipeline."""
+        value = getattr(self.train, key)
+        if value is not None:
+            return {f"train.{key}": value}
+        return {f"pipelines.{name}.mode.{key}": getattr(p.mode, key) for name, p in self.pipelines.items()}
+
+    @model_validator(mode="after")
+    def _check_other_tasks(self) -> Config:
+        known = tagged_tasks(self)
+        if self.tl.pretrain_task is not None:
+            name = canonical_name(self, self.tl.pretrain_task, "tl.pretrain_task")
+            check_choice("tl.pretrain_task", name, known, "Add it to tasks.")
+        for mode in ("train", "predict", "test", "tl"):
+            for where, task in eval_tasks(self, mode):
+                canonical_name(self, task, where)
+            check_known(getattr(self, mode).co_tasks, known, mode, self)
+        for name, pipeline in self.pipelines.items():
+            if pipeline.mode.multitask:
+                check_known(pipeline.mode.co_tasks, known, f"pipelines.{name}.mode", self)
+        return self
+
+
+SHARED_KEYS = (*ModeSection.model_fields, "store_parameters", "use_blueprint", "pipeline_keys", "checkpoint_minutes")
+
+
+def eval_tasks(config: Config, mode: str) -> list[tuple[str, str]]:
+    """Return the tasks of `eval_on` that a mode sees, each with its key path."""
+    own = getattr(config, mode).eval_on
+    where, found = (mode, own) if own is not None else ("train", config.train.eval_on)
+    if found is None:
+        return []
+    if isinstance(found, str):
+        return [(f"{where}.eval_on", found)]
+    return [(f"{where}.eval_on[{index}]", task) for index, task in enumerate(found)]
+
+
+def check_known(co_tasks: Any, known: list[str], where: str, config: Config) -> None:
+    """Raise `ConfigError` unless all listed co-tasks are tasks of the project."""
+    for index, task in enumerate(co_tasks if isinstance(co_tasks, list) else []):
+        place = f"{where}.co_tasks[{index}]"
+        check_choice(place, canonical_name(config, task, place), known, "Add it to tasks.")
 
 
 def pivot_task(config: Config) -> str:
@@ -133,6 +188,12 @@ def tagged_tasks(config: Config) -> list[str]:
 def canonical_name(config: Config, task: str, where: str) -> str:
     """Return the one name of a task or variant; raise `ConfigError` if there is no such variant."""
     return "+".join([parse_task(task, where).base, *task_record(config, task, where).tags])
+
+
+def unnested(task: str, where: str) -> str:
+    """Return the name of a task without its nested tags."""
+    name = parse_task(task, where)
+    return "+".join([name.base, *(tag for tag in name.tags if not tag.startswith("nested-"))])
 
 
 def dataset_keys(definition: TaskDefinition) -> dict[str, Any]:
@@ -153,9 +214,9 @@ def check_choice(where: str, value: str, accepted: Mapping[str, Any] | Any, reme
         raise ConfigError(where, value, one_of(sorted(accepted)), nearest(value, accepted) or remedy)
 
 
-def definition_of(config: Config, base: str) -> TaskDefinition:
+def definition_of(config: Config, base: str, where: str = "task") -> TaskDefinition:
     """Return the definition of a task; raise `ConfigError` if there is none."""
-    check_choice("task", base, config.definitions)
+    check_choice(where, base, config.definitions)
     return config.definitions[base]
 
 
@@ -170,7 +231,7 @@ def check_tags(name: TaskName, kind: str, where: str) -> None:
 def task_record(config: Config, task: str, where: str = "task") -> TaskRecord:
     """Return the full definition of a task or variant, as its files record it."""
     name = parse_task(task, where)
-    definition = definition_of(config, name.base)
+    definition = definition_of(config, name.base, where)
     check_tags(name, definition.type, where)
     name, n_folds = name.on_folds(definition.folds or definition.n_folds or config.create.n_folds, where)
     balanced = config.create.ensure_balancing if definition.ensure_balancing is None else definition.ensure_balancing
@@ -183,4 +244,16 @@ def task_record(config: Config, task: str, where: str = "task") -> TaskRecord:
         given_folds=definition.folds is not None,
         seed=config.create.seed,
         tags=list(name.tags),
+        functions=own_functions(config, name, where),
     )
+
+
+def own_functions(config: Config, name: TaskName, where: str) -> list[str]:
+    """Return the functions that the `own` tags of a variant call; raise `ConfigError` if one is not named."""
+    known = config.tagging.functions
+    for own in name.functions:
+        if not known:
+            remedy = f"Write tagging.functions: {{{own}: my_module:my_function}}."
+            raise ConfigError(where, f"+own-{own}", "a name out of tagging.functions, which is empty", remedy)
+        check_choice(where, own, known, "Name it under tagging.functions.")
+    return [known[own] for own in name.functions]

@@ -7,11 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from foldwise.config.definition import FoldCount, Name
+from foldwise.config.names import FUNCTION_NAME_PATTERN, FUNCTION_NAME_WORDS
+from foldwise.config.pipeline import PIPELINE_SECTIONS, TaskCount, TaskNames
 from foldwise.config.section import Section
+from foldwise.config.values import Function, NonNegative, Positive
 from foldwise.errors import Words
 
 CreatePart = Literal["dataset", "task"]
 TrainPart = Literal["train", "predict", "test"]
+PIPELINE_KEYS = (*PIPELINE_SECTIONS, "seed")
+STORED_KEYS = tuple(key for key in PIPELINE_SECTIONS if key not in ("peft", "metrics"))
 
 
 class Create(Section):
@@ -48,7 +53,31 @@ class Train(Section):
     inner_folds: Literal["first", "all"] = Field("first", description="Inner folds that are trained when nested.")
     store_parameters: bool = Field(True, description="Keep the weights of trained models.")
     store_best: bool | None = Field(None, description="Replaces `mode.store_best` of every pipeline if set.")
-    pipelines: list[Name] | None = Field(None, description="Pipelines to use; null: all.")
+    multitask: Literal[False] | TaskCount | None = Field(
+        None, description="Replaces `mode.multitask` of every pipeline if set."
+    )
+    co_tasks: Literal["random"] | TaskNames | None = Field(
+        None, description="Replaces `mode.co_tasks` of every pipeline if set."
+    )
+    task_weights: list[NonNegative] | None = Field(
+        None, description="Replaces `mode.task_weights` of every pipeline if set."
+    )
+    eval_on: str | TaskNames | None = Field(
+        None, description="Predict and test on this task, or these, instead; they have the classes of the pivot."
+    )
+    use_blueprint: bool = Field(False, description="Let `reuse.blueprint` override the sections in `pipeline_keys`.")
+    pipeline_keys: list[Literal[PIPELINE_KEYS]] = Field(  # type: ignore[valid-type]
+        sorted(STORED_KEYS),
+        min_length=1,
+        description="Sections that are stored in `pipelines/` of the project, and that a blueprint overrides; "
+        "`peft`, `metrics` and `seed` are stored when they are set.",
+    )
+    pipelines: list[Name] | None = Field(
+        None, description="Pipelines to use; null: all; []: none, reused models only."
+    )
+    checkpoint_minutes: Positive = Field(
+        10.0, description="Minutes between two saved states within an epoch; one is saved after every epoch."
+    )
 
 
 class TrainOverrides(Section):
@@ -59,7 +88,16 @@ class TrainOverrides(Section):
     inner_folds: Literal["first", "all"] | None = Field(None, description="As `train.inner_folds`.")
     store_parameters: bool | None = Field(None, description="As `train.store_parameters`.")
     store_best: bool | None = Field(None, description="As `train.store_best`.")
+    multitask: Literal[False] | TaskCount | None = Field(None, description="As `train.multitask`.")
+    co_tasks: Literal["random"] | TaskNames | None = Field(None, description="As `train.co_tasks`.")
+    task_weights: list[NonNegative] | None = Field(None, description="As `train.task_weights`.")
+    eval_on: str | TaskNames | None = Field(None, description="As `train.eval_on`.")
+    use_blueprint: bool | None = Field(None, description="As `train.use_blueprint`.")
+    pipeline_keys: list[Literal[PIPELINE_KEYS]] | None = Field(  # type: ignore[valid-type]
+        None, description="As `train.pipeline_keys`."
+    )
     pipelines: list[Name] | None = Field(None, description="As `train.pipelines`.")
+    checkpoint_minutes: Positive | None = Field(None, description="As `train.checkpoint_minutes`.")
 
 
 class Predict(TrainOverrides):
@@ -75,6 +113,43 @@ class Test(TrainOverrides):
 
     subroutines: list[Literal["predict", "test"]] = Field(
         ["test"], min_length=1, description="Which of the modes `predict`, `test` to run."
+    )
+
+
+class Transfer(TrainOverrides):
+    """Models that start from the weights of models of another task."""
+
+    subroutines: list[TrainPart] = Field(
+        ["train"], min_length=1, description="Which of the modes `tl` (as `train`), `predict`, `test` to run."
+    )
+    pretrain_task: str | None = Field(
+        None,
+        description="Task of `tasks` whose models are started from; if set, `{pipeline}@{pretrain_task}` joins the "
+        "pipelines of predict and test.",
+    )
+    model_selection: Literal["performance", "created", "random"] = Field(
+        "performance",
+        description="Which of its models: that of the lowest score, the latest, or one drawn with `seed`.",
+    )
+    freeze: bool = Field(
+        False, description="Backbone frozen, the statistics of its batch normalisation too: only heads learn."
+    )
+
+
+class Reuse(Section):
+    """What other projects made; nothing is ever written there."""
+
+    models: list[Name] = Field([], description="Projects below `results_dir` whose models of the pivot join.")
+    blueprint: str | None = Field(
+        None, description="Blueprint to load: a file, or `PROJECT/STUDY` for the best of a study."
+    )
+
+
+class Remove(Section):
+    """What is deleted when it has served."""
+
+    parameters: bool = Field(
+        False, description="Delete the weights of models once everything asked for has used them."
     )
 
 
@@ -95,10 +170,17 @@ class Pivot(Section):
 Tags = Annotated[str, Field(pattern=r"^(\+[A-Za-z0-9._-]+)*$"), Words("tags, each after a `+`")]
 
 
+FunctionName = Annotated[str, Field(pattern=FUNCTION_NAME_PATTERN, max_length=100), Words(FUNCTION_NAME_WORDS)]
+
+
 class Tagging(Section):
     """Which variants of the tasks are meant, in all modes at once."""
 
     all: Tags = Field("", description="Tags that are appended to every task and to the pivot: `+subset-0.5`.")
+    functions: dict[FunctionName, Function] = Field(
+        {},
+        description="Tags of your own by name: `{short: my_tags:shorten}` makes `+own-short-ARGUMENT`.",
+    )
     variants: list[Tags] = Field(
         [],
         description="Tags that multiply the list of tasks: each task with each of them; `+identity` keeps it as it is.",

@@ -16,6 +16,10 @@ NAME = re.compile(NAME_PATTERN)
 INTEGER = re.compile(r"0|[1-9][0-9]{0,5}")
 FRACTION = re.compile(r"[0-9]*\.?[0-9]+|[0-9]+\.")
 CLASS = re.compile(r"[A-Za-z0-9_]+")
+FUNCTION_NAME_PATTERN = r"^[A-Za-z0-9]+(?:_[A-Za-z0-9]+)*$"
+FUNCTION_NAME_WORDS = "a name of letters, digits and single `_` between them"
+FUNCTION_NAME = re.compile(FUNCTION_NAME_PATTERN)
+ARGUMENT = re.compile(r"[A-Za-z0-9._]+")
 MAX_FOLDS = 1000
 MAX_LENGTH = 200  # a variant's name is the name of a folder and of files, which systems limit to 255 bytes
 
@@ -58,6 +62,16 @@ class Tag:
         """The classes that `classes` keeps, by name or index."""
         return tuple(self.arguments[0].split("."))
 
+    @property
+    def function(self) -> str:
+        """The name under which the function of `own` is registered."""
+        return self.arguments[0]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """What the function of `own` is called with beside the samples."""
+        return self.arguments[1:]
+
 
 @dataclass(frozen=True)
 class TaskName:
@@ -78,6 +92,11 @@ class TaskName:
     def nested(self) -> bool:
         """Whether one of the folds of the base is the test split."""
         return any(tag.partition("-")[0] == "nested" for tag in self.tags)
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of the functions that its `own` tags call, in order."""
+        return [text.split("-")[1] for text in self.tags if text.startswith("own-")]
 
     def on_folds(self, n_folds: int, where: str) -> tuple[TaskName, int]:
         """Return the canonical name and the number of folds after all tags, from that of the base.
@@ -162,6 +181,12 @@ def read_classes(arguments: list[str]) -> Arguments:
     return (arguments[0],) if distinct and all(map(CLASS.fullmatch, classes)) else None
 
 
+def read_own(arguments: list[str]) -> Arguments:
+    """Read the name of a function and what it is called with."""
+    name, *values = arguments or [""]
+    return tuple(arguments) if FUNCTION_NAME.fullmatch(name) and all(map(ARGUMENT.fullmatch, values)) else None
+
+
 TAGS: dict[str, tuple[str, Callable[[list[str]], Arguments]]] = {
     "identity": ("`+identity` without arguments", read_identity),
     "nested": (
@@ -180,6 +205,11 @@ TAGS: dict[str, tuple[str, Callable[[list[str]], Arguments]]] = {
     "noise": (
         "`+noise-FRACTION` or `+noise-FRACTION-SEED`, a fraction above 0 and at most 1, a whole number",
         read_share,
+    ),
+    "own": (
+        "`+own-FUNCTION` or `+own-FUNCTION-ARGUMENT-...`: a name out of `tagging.functions`, of letters, digits and "
+        "single `_`, then any texts of letters, digits, `.` and `_`",
+        read_own,
     ),
 }
 TAGGED_TYPES = {

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from foldwise.config.architectures import Arch, Count, Probability, ResNet
+from foldwise.config.architectures import Arch, ResNet
+from foldwise.config.callbacks import Adaptation, Callbacks, TestTimeAugmentation, Tuning
+from foldwise.config.losses import CrossEntropy, LossChoice
+from foldwise.config.metrics import Metrics
+from foldwise.config.optimization import AdamW, Constant, OptimizerChoice, SchedulerChoice
 from foldwise.config.preprocessing import Preprocessing
 from foldwise.config.section import Section, is_plain
+from foldwise.config.values import Count, NonNegative, Positive, check_function
 from foldwise.errors import ConfigError, Words, nearest, one_of
-
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
 
 
 @functools.cache
@@ -25,24 +28,38 @@ def kornia_operations() -> dict[str, list[str]]:
 
 
 class Operation(Section):
-    """One kornia operation by name, with its arguments."""
+    """One kornia operation by name, or a function of your own, with its arguments."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: Annotated[str, Words("the name of a kornia operation")] = Field(description="Class of `kornia.augmentation`.")
+    name: Annotated[str, Words("the name of a kornia operation, or `module:function`")] = Field(
+        description="Class of `kornia.augmentation`, or a function of your own."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
     def _check_arguments(self) -> Operation:
         known = kornia_operations()
-        if self.name not in known:
+        if self.is_own:
+            check_function(self.name)
+        elif self.name not in known:
             raise ConfigError("name", self.name, one_of(known), nearest(self.name, known))
         for argument, value in self.arguments.items():
-            if argument not in known[self.name]:
+            if not self.is_own and argument not in known[self.name]:
                 hint = nearest(argument, known[self.name])
                 raise ConfigError(argument, Words("an unknown argument"), one_of(known[self.name]), hint)
             if not is_plain(value):
                 raise ConfigError(argument, value, "a finite number, a string, true, false, null or a list of them")
         return self
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a function of the user's own."""
+        return ":" in self.name
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -64,10 +81,10 @@ class Augmentations(Section):
         [Operation.model_validate(operation) for operation in DEFAULT_OPERATIONS],
         description="kornia operations, applied in order, each with parameters of its own for every sample.",
     )
-    normalization: Literal["imagenet", "task"] | None = Field(
+    normalization: Literal["imagenet", "task", "pretraining"] | None = Field(
         "imagenet",
-        description="Mean and standard deviation of the channels: of ImageNet, of the job's own training rows, or "
-        "null for plain values between 0 and 1.",
+        description="Mean and standard deviation of the channels: of ImageNet, of the job's own training rows, those "
+        "that the pretrained weights expect, or null for plain values between 0 and 1.",
     )
 
 
@@ -80,219 +97,84 @@ class Sampling(Section):
     drop_last: bool = Field(
         False, description="Leave out an incomplete last batch; otherwise a last batch of one is merged."
     )
-
-
-class Weighted(Section):
-    """Keys common to training objectives with classes."""
-
-    class_weights: Literal["auto"] | list[NonNegative] | None = Field(
-        None, description="Weights of the classes; `auto`: inverse to their training frequency, mean 1."
-    )
-
-    @field_validator("class_weights")
-    @classmethod
-    def _some_weight(cls, weights: Any) -> Any:
-        if isinstance(weights, list) and not any(weights):
-            raise ConfigError("", weights, "a weight above 0 for some class")
-        return weights
-
-
-class Loss(Weighted):
-    """Keys common to training objectives in which each sample has one class."""
-
-    label_smoothing: Probability = Field(0.0, description="Share of the target spread evenly over the classes.")
-
-
-class CrossEntropy(Loss):
-    """Cross-entropy; `auto`: that of the task type."""
-
-    name: Literal["auto", "cross_entropy"] = Field(
+    cache: Literal["auto", "none", "memory", "device"] = Field(
         "auto",
-        description="Objective; `auto`: cross-entropy for classification, `bce` for multi-label, `huber` for "
-        "regression, `dice_ce` for segmentation.",
+        description="Where tensors are while a job runs: in their file, in memory, or on the device; `auto`: on a GPU "
+        "if they fit. No cause for a rerun.",
     )
 
 
-class Focal(Loss):
-    """Focal loss (Lin et al. 2017, arXiv:1708.02002)."""
-
-    name: Literal["focal"] = Field("focal", description="Objective.")
-    gamma: NonNegative = Field(2.0, description="How fast samples that are classified well fade.")
-
-
-class BinaryCrossEntropy(Weighted):
-    """Binary cross-entropy of every class on its own, for multi-label tasks."""
-
-    name: Literal["bce"] = Field(description="Objective.")
-    class_weights: Literal["auto"] | list[NonNegative] | None = Field(
-        None, description="Weights of positive samples of each class; `auto`: negatives over positives."
-    )
-    label_smoothing: Probability = Field(0.0, description="Share by which targets move towards one half.")
-
-
-class Huber(Section):
-    """Squared error for small residuals, absolute for large ones (Huber 1964, doi:10.1214/aoms/1177703732)."""
-
-    name: Literal["huber"] = Field(description="Objective.")
-    delta: Positive = Field(1.0, description="Residual from which on the error is absolute, in standard deviations.")
-
-
-class SquaredError(Section):
-    """Mean squared error."""
-
-    name: Literal["mse"] = Field(description="Objective.")
-
-
-class DiceCrossEntropy(Weighted):
-    """Soft Dice loss plus cross-entropy, for segmentation (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z)."""
-
-    name: Literal["dice_ce"] = Field(description="Objective.")
-    class_weights: Literal["auto"] | list[NonNegative] | None = Field(
-        None,
-        description="Weights of the classes in the cross-entropy; `auto`: inverse to their share of pixels, mean 1.",
-    )
-    dice_weight: NonNegative = Field(1.0, description="Weight of the Dice loss beside the cross-entropy.")
-
-
-LossChoice = Annotated[
-    CrossEntropy | Focal | BinaryCrossEntropy | Huber | SquaredError | DiceCrossEntropy, Field(discriminator="name")
-]
-LOSSES = {
-    "classification": ("auto", "cross_entropy", "focal"),
-    "multilabel": ("auto", "bce"),
-    "regression": ("auto", "huber", "mse"),
-    "segmentation": ("auto", "dice_ce", "cross_entropy"),
-}
-AUTOMATIC_LOSSES: dict[str, LossChoice] = {
-    "multilabel": BinaryCrossEntropy(name="bce"),
-    "regression": Huber(name="huber"),
-    "segmentation": DiceCrossEntropy(name="dice_ce"),
-}
-
-
-def resolve_loss(loss: LossChoice, kind: str, where: str) -> LossChoice:
-    """Return the loss that `auto` stands for, with the arguments given to it.
-
-    Raises
-    ------
-    ConfigError
-        If a loss or one of its arguments does not fit the task type; `where` is the key path of the section.
-    """
-    if loss.name not in LOSSES[kind]:
-        raise ConfigError(f"{where}.name", loss.name, f"{one_of(LOSSES[kind])} for task type {kind}")
-    if loss.name != "auto" or kind == "classification":
-        return loss
-    chosen = AUTOMATIC_LOSSES[kind]
-    given = loss.model_dump(exclude_defaults=True, exclude={"name"})
-    for key, value in given.items():
-        if key not in type(chosen).model_fields:
-            expected = f"nothing, as {chosen.name}, the loss of {kind}, has no such key"
-            raise ConfigError(f"{where}.{key}", value, expected)
-    return chosen.model_copy(update=given)
-
-
-class Optimizer(Section):
-    """Keys common to all optimisers."""
-
-    lr: Positive = Field(5e-4, description="Learning rate.")
-    backbone_lr_factor: NonNegative = Field(1.0, description="Learning rate of the backbone relative to the head's.")
-
-
-class AdamW(Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
-
-    name: Literal["adamw"] = Field("adamw", description="Optimiser.")
-    weight_decay: NonNegative = Field(0.01, description="Decoupled weight decay.")
-    betas: list[Probability] = Field([0.9, 0.999], min_length=2, max_length=2, description="Moment decay rates.")
-    eps: Positive = Field(1e-8, description="Term added to the denominator.")
-
-
-class Adam(AdamW):
-    """Adam (Kingma and Ba 2015, arXiv:1412.6980)."""
-
-    name: Literal["adam"] = Field("adam", description="Optimiser.")  # type: ignore[assignment]
-    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
-
-
-class SGD(Optimizer):
-    """Stochastic gradient descent with momentum."""
-
-    name: Literal["sgd"] = Field("sgd", description="Optimiser.")
-    momentum: Probability = Field(0.9, description="Momentum.")
-    nesterov: bool = Field(False, description="Nesterov momentum.")
-    weight_decay: NonNegative = Field(0.0, description="L2 penalty.")
-
-
-OptimizerChoice = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
-
-
-class Scheduler(Section):
-    """Keys common to all learning-rate schedules."""
-
-    warmup_epochs: NonNegative = Field(0.0, description="Epochs of linear rise from a hundredth of the learning rate.")
-
-
-class Constant(Scheduler):
-    """The learning rate stays as it is."""
-
-    name: Literal["none"] = Field("none", description="Schedule.")
-
-
-class Cosine(Scheduler):
-    """Half a cosine from the learning rate to `eta_min` (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-
-    name: Literal["cosine"] = Field("cosine", description="Schedule.")
-    eta_min: NonNegative = Field(0.0, description="Final learning rate.")
-
-
-class CosineRestart(Scheduler):
-    """Cosine annealing with warm restarts (Loshchilov and Hutter 2017, arXiv:1608.03983)."""
-
-    name: Literal["cosine_restart"] = Field("cosine_restart", description="Schedule.")
-    period_epochs: Positive = Field(10.0, description="Epochs until the first restart.")
-    period_factor: Count = Field(1, description="Growth of the period after each restart.")
-    eta_min: NonNegative = Field(0.0, description="Lowest learning rate.")
-
-
-class OneCycle(Section):
-    """Rise to the learning rate and fall far below it (Smith and Topin 2019, arXiv:1708.07120)."""
-
-    name: Literal["one_cycle"] = Field("one_cycle", description="Schedule.")
-    pct_start: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="Share of training spent rising.")
-    div_factor: Positive = Field(25.0, description="Peak over initial learning rate.")
-    final_div_factor: Positive = Field(1e4, description="Initial over final learning rate.")
-
-
-class Step(Scheduler):
-    """Multiply the learning rate by `gamma` every `step_epochs` epochs."""
-
-    name: Literal["step"] = Field("step", description="Schedule.")
-    step_epochs: Count = Field(10, description="Epochs between two drops.")
-    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.1, description="Factor of a drop.")
-
-
-class Exponential(Scheduler):
-    """Multiply the learning rate by `gamma` every epoch."""
-
-    name: Literal["exponential"] = Field("exponential", description="Schedule.")
-    gamma: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="Factor an epoch.")
-
-
-SchedulerChoice = Annotated[
-    Constant | Cosine | CosineRestart | OneCycle | Step | Exponential, Field(discriminator="name")
-]
+TaskCount = Annotated[int, Field(ge=2)]
+TaskNames = list[str]
 
 
 class ModeSection(Section):
     """Training-mode settings that belong to a pipeline."""
 
+    multitask: Literal[False] | TaskCount = Field(
+        False, description="Number of tasks that are learned together, the pivot included; false: the pivot alone."
+    )
+    co_tasks: Literal["random"] | TaskNames = Field(
+        "random",
+        description="Tasks learned beside the pivot: drawn from `tasks` by a hash of seed and name, or listed.",
+    )
+    task_weights: list[NonNegative] | None = Field(
+        None, description="Weights of the losses, the pivot's first; null: equal."
+    )
     store_best: bool = Field(True, description="Keep the epoch with the best validation loss; false: the last epoch.")
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> ModeSection:
+        if isinstance(self.co_tasks, list) and self.multitask:
+            check_names(self.co_tasks, self.multitask - 1)
+        if self.task_weights is not None and self.multitask:
+            check_weights(self.task_weights, self.multitask)
+        return self
+
+
+def check_names(names: list[str], count: int) -> None:
+    """Raise `ConfigError` unless there are as many distinct co-tasks as `multitask` asks for."""
+    if len(set(names)) != len(names) or len(names) != count:
+        raise ConfigError("co_tasks", names, f"{count} distinct tasks, as multitask is {count + 1}")
+
+
+def check_weights(weights: list[float], count: int) -> None:
+    """Raise `ConfigError` unless there is a weight for each task, one above 0 for the pivot."""
+    if len(weights) != count:
+        raise ConfigError("task_weights", weights, f"{count} numbers, as multitask is {count}, the pivot's first")
+    if not weights[0]:
+        raise ConfigError("task_weights", weights, "a weight above 0 for the pivot, the first")
+
+
+RESOURCES = ("accelerator", "strategy", "devices", "num_nodes", "plugins", "sync_batchnorm", "use_distributed_sampler")
+DECIDED = {
+    "logger": "Curves are in metrics.csv; set cbs.tensorboard for TensorBoard.",
+    "callbacks": "Set cbs.",
+    "enable_checkpointing": "Training always resumes; see train.checkpoint_minutes.",
+    "default_root_dir": "Set results_dir.",
+    "deterministic": "Training is always deterministic.",
+    "benchmark": "Training is always deterministic.",
+    "max_steps": "The length of training is in epochs: set max_epochs.",
+    "min_steps": "The length of training is in epochs: set min_epochs.",
+    "val_check_interval": "Validation comes after epochs: set check_val_every_n_epoch.",
+    "num_sanity_val_steps": "Data is checked by mode create.",
+    "reload_dataloaders_every_n_epochs": "Every epoch has an order of its own.",
+    "overfit_batches": "Set limit_train_batches.",
+    "fast_dev_run": "Set max_epochs: 1 and limit_train_batches: 1.",
+}
 
 
 class TrainerSection(Section):
     """Arguments of `lightning.Trainer` that are no resources."""
 
     max_epochs: Count = Field(50, description="Epochs.")
+    min_epochs: Count | None = Field(None, description="Epochs before early stopping or max_time may end training.")
+    max_time: str | None = Field(
+        None,
+        pattern=r"^\d{2,}:\d{2}:\d{2}:\d{2}$",
+        description='Longest training, "DD:HH:MM:SS"; how many epochs that is differs from run to run.',
+    )
+    check_val_every_n_epoch: Count = Field(1, description="Epochs between two validations; a divisor of max_epochs.")
     precision: Literal["auto", "32-true", "64-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="`auto`: bf16 on a GPU, 32 bit on a CPU; resolved in the job, no cause for a rerun."
     )
@@ -305,46 +187,27 @@ class TrainerSection(Section):
     limit_val_batches: Annotated[float, Field(gt=0, le=1)] | Count | None = Field(
         None, description="Validation batches an epoch: a number, or a share below 1; null: all."
     )
+    detect_anomaly: bool = Field(False, description="Stop where a gradient becomes NaN; slow.")
+    compile: bool = Field(False, description="Compile the network with `torch.compile`; pays off for long training.")
 
-
-CLASSIFICATION_METRICS = (
-    "accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "mcc", "log_loss", "brier",
-    "calibration_error",
-)  # fmt: skip
-MULTILABEL_METRICS = (
-    "exact_match", "hamming_accuracy", "f1", "f1_micro", "auroc", "average_precision", "log_loss", "brier",
-    "calibration_error",
-)  # fmt: skip
-REGRESSION_METRICS = ("r2", "spearman", "pearson", "mse", "mae")
-SEGMENTATION_METRICS = ("dice", "iou", "pixel_accuracy")
-
-
-class Metrics(Section):
-    """What validation and test report, by task type."""
-
-    classification: list[Literal[CLASSIFICATION_METRICS]] = Field(  # type: ignore[valid-type]
-        list(CLASSIFICATION_METRICS), min_length=1, description="Metrics of classification tasks."
-    )
-    multilabel: list[Literal[MULTILABEL_METRICS]] = Field(  # type: ignore[valid-type]
-        list(MULTILABEL_METRICS), min_length=1, description="Metrics of multi-label tasks, averaged over classes."
-    )
-    regression: list[Literal[REGRESSION_METRICS]] = Field(  # type: ignore[valid-type]
-        list(REGRESSION_METRICS), min_length=1, description="Metrics of regression tasks."
-    )
-    segmentation: list[Literal[SEGMENTATION_METRICS]] = Field(  # type: ignore[valid-type]
-        list(SEGMENTATION_METRICS), min_length=1, description="Metrics of segmentation tasks, averaged over classes."
-    )
-
-    @field_validator("classification", "multilabel", "regression", "segmentation")
+    @model_validator(mode="before")
     @classmethod
-    def _unique(cls, names: list[str]) -> list[str]:
-        if len(set(names)) != len(names):
-            raise ConfigError("", names, "a list without repetitions")
-        return names
+    def _explain(cls, data: Any) -> Any:
+        for key in data if isinstance(data, Mapping) else ():
+            if key in RESOURCES:
+                raise ConfigError(str(key), data[key], "no such key", "It is a resource: set it in a profile.")
+            if key in DECIDED:
+                raise ConfigError(str(key), data[key], "no such key", DECIDED[key])
+        return data
 
-    def of(self, kind: str) -> list[str]:
-        """Return the metrics of a task type."""
-        return list(getattr(self, kind))
+    @model_validator(mode="after")
+    def _check_epochs(self) -> TrainerSection:
+        if self.max_epochs % self.check_val_every_n_epoch:
+            expected = f"a divisor of max_epochs, {self.max_epochs}"
+            raise ConfigError("check_val_every_n_epoch", self.check_val_every_n_epoch, expected)
+        if self.min_epochs and self.min_epochs > self.max_epochs:
+            raise ConfigError("min_epochs", self.min_epochs, f"at most max_epochs, {self.max_epochs}")
+        return self
 
 
 class Pipeline(Section):
@@ -357,12 +220,18 @@ class Pipeline(Section):
     loss: LossChoice = Field(CrossEntropy(), description="What is minimised.")
     optimizer: OptimizerChoice = Field(AdamW(), description="How it is minimised.")
     lr_scheduler: SchedulerChoice = Field(Constant(), description="How the learning rate changes.")
-    mode: ModeSection = Field(ModeSection(), description="Which epoch is kept.")
+    mode: ModeSection = Field(ModeSection(), description="What is learned together, and which epoch is kept.")
     trainer: TrainerSection = Field(TrainerSection(), description="How long, and in which precision.")
+    cbs: Callbacks = Field(Callbacks(), description="Callbacks.")
+    tta: TestTimeAugmentation = Field(TestTimeAugmentation(), description="Test-time augmentation.")
+    tune: Tuning = Field(Tuning(), description="Tuning before training.")
     metrics: Metrics = Field(Metrics(), description="What is reported.")
+    peft: Adaptation = Field(Adaptation(), description="Adapters.")
 
 
 PIPELINE_SECTIONS = tuple(Pipeline.model_fields)
 DEFAULT_NAMES = {
-    section: field.default.name for section, field in Pipeline.model_fields.items() if hasattr(field.default, "name")
+    section: {key: getattr(field.default, key) for key in ("source", "name") if hasattr(field.default, key)}
+    for section, field in Pipeline.model_fields.items()
 }
+LISTS = {"augmentations": "operations", "tta": "variations"}  # sections that may be written as one of their lists

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Tag, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from foldwise.errors import NOTHING, UNKNOWN_KEY, ConfigError, ConfigErrors, Words, nearest, one_of, shorten
@@ -131,6 +131,11 @@ def tag_words(section: type[BaseModel]) -> list[str]:
     return literal_words(name.annotation) if name else []
 
 
+def component_words(section: type[BaseModel]) -> list[str]:
+    """Return what a section is asked for by: its names, or what its title says in place of them."""
+    return tag_words(section) or [str(section.model_config.get("title"))]
+
+
 def describe_type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     """Describe what a field accepts in words, for error messages and the option table.
 
@@ -243,7 +248,7 @@ def remedy(got: Any, words: list[str], place: Place) -> str:
 
 def join_path(parts: Iterable[str]) -> str:
     """Join the parts of a key path: ``pipelines.fast.metrics[0]``."""
-    return ".".join(part for part in parts if part).replace(".[", "[")
+    return ".".join(part for part in parts if part).replace(".[", "[").replace(": .", ": ")
 
 
 @dataclass
@@ -301,13 +306,27 @@ def locate(loc: Iterable[Any], model: type[BaseModel]) -> Place:
 
 
 def within_section(place: Place, part: Any) -> Place:
-    """Go on to a key of a section, known or not, or to one of several sections."""
+    """Go on to a key of a section, known or not, or to one or some of several sections."""
+    if tagged := tagged_option(place.annotation, part):
+        return Place(tagged, [], place.path)
     inner = nested_sections(place.annotation)
     known = [section.model_fields[part] for section in inner if part in section.model_fields]
     chosen = [section for section in inner if part in tag_words(section)]
     if known:
         return Place(known[0].annotation, known[0].metadata, [*place.path, part], inner)
     return Place(chosen[0], [], place.path) if chosen else Place(place.annotation, [], [*place.path, str(part)], inner)
+
+
+def tagged_option(annotation: Any, tag: Any) -> Any:
+    """Return the alternative of a union that carries a tag of pydantic's; None if there is none."""
+    if get_origin(annotation) is Annotated:
+        base, *metadata = get_args(annotation)
+        if any(isinstance(item, Tag) and item.tag == tag for item in metadata):
+            return base
+        return tagged_option(base, tag)
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return None
+    return next((found for option in get_args(annotation) if (found := tagged_option(option, tag))), None)
 
 
 def alternative(options: list[Any], label: str) -> Any:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from foldwise.config.architectures import SEGMENTERS
 from foldwise.config.definition import TaskRecord
-from foldwise.config.model import Config, pivot_task, tagged_tasks, task_record
+from foldwise.config.model import Config, canonical_name, eval_tasks, pivot_task, tagged_tasks, task_record
 from foldwise.config.names import TaskName, nest, parse_task
-from foldwise.config.pipeline import resolve_loss
-from foldwise.errors import NOTHING, ConfigError, one_of
+from foldwise.config.pipeline import Pipeline
+from foldwise.errors import NOTHING, ConfigError, Words
 
 
 class Model(NamedTuple):
-    """One trained model: a pipeline on one fold of a task."""
+    """One trained model: a pipeline, in its full form, on one fold of a task."""
 
     pipeline: str
     task: str
@@ -33,15 +33,39 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """The keys of `train` as one mode sees them: its own where set, else those of `train`."""
+    """The keys of `train` as one mode sees them: its own where set, else those of `train`.
 
+    Parameters
+    ----------
+    mode : str
+        The mode.
+    cv, nested, inner_folds
+        Which folds are trained.
+    store_parameters : bool
+        Whether weights are kept.
+    pipelines : tuple of str
+        Pipelines in their full form: ``name``, or ``name@source`` for those that start from models of a task `source`.
+    eval_on : tuple of str
+        Tasks that are predicted instead of the pivot; empty: the pivot.
+    pivot, record : TaskName, TaskRecord
+        The pivot and its definition.
+    """
+
+    mode: str
     cv: bool
     nested: bool
     inner_folds: str
     store_parameters: bool
     pipelines: tuple[str, ...]
+    eval_on: tuple[str, ...]
     pivot: TaskName
     record: TaskRecord
+
+
+def setting(config: Config, mode: str, key: str) -> Any:
+    """Return a key of `train` as a mode sees it."""
+    value = getattr(getattr(config, mode), key)
+    return getattr(config.train, key) if value is None else value
 
 
 def train_plan(config: Config, mode: str) -> TrainPlan:
@@ -50,44 +74,56 @@ def train_plan(config: Config, mode: str) -> TrainPlan:
     Raises
     ------
     ConfigError
-        If no pivot is set.
+        If no pivot is set, or `tl` has no task to start from.
     """
     if config.pivot is None:
         raise ConfigError("pivot", NOTHING, f"a task of {', '.join(config.tasks)}", f"Mode {mode} works on one task.")
-    own, record = getattr(config, mode), task_record(config, pivot_task(config), "pivot")
-
-    def setting(key: str) -> Any:
-        value = getattr(own, key)
-        return getattr(config.train, key) if value is None else value
-
-    pipelines, pivot = setting("pipelines"), TaskName(config.pivot.name, tuple(record.tags))
-    if setting("nested"):
-        parse_task(str(nest(pivot, record.n_folds - 1)), "pivot")  # its name may be too long then
-    return TrainPlan(
-        cv=setting("cv"),
-        nested=setting("nested"),
-        inner_folds=setting("inner_folds"),
-        store_parameters=setting("store_parameters"),
-        pipelines=tuple(config.pipelines if pipelines is None else pipelines),
+    record = task_record(config, pivot_task(config), "pivot")
+    pivot = TaskName(config.pivot.name, tuple(record.tags))
+    names = setting(config, mode, "pipelines")
+    names = tuple(config.pipelines) if names is None else tuple(names)
+    source = pretrain_task(config)
+    if mode == "tl" and source is None:
+        others = [task for task in tagged_tasks(config) if task != str(pivot)]
+        expected = f"a task of {', '.join(others)}" if others else "another task of `tasks`"
+        raise ConfigError("tl.pretrain_task", NOTHING, expected, "Mode tl starts from its models.")
+    transfers = tuple(f"{name}@{source}" for name in names) if source and mode != "train" else ()
+    plan = TrainPlan(
+        mode=mode,
+        cv=setting(config, mode, "cv"),
+        nested=setting(config, mode, "nested"),
+        inner_folds=setting(config, mode, "inner_folds"),
+        store_parameters=setting(config, mode, "store_parameters"),
+        pipelines=transfers if mode == "tl" else names + transfers,
+        eval_on=tuple(canonical_name(config, task, where) for where, task in eval_tasks(config, mode)),
         pivot=pivot,
         record=record,
     )
+    check_names(plan)
+    return plan
 
 
-def check_recipes(config: Config, plan: TrainPlan, mode: str) -> None:
-    """Raise `ConfigError` if a pipeline of a plan cannot serve the task type of the pivot."""
-    kind = plan.record.type
-    if kind == "unlabeled":
-        raise ConfigError("pivot", str(plan.pivot), f"a task with labels for mode {mode}", f"{plan.pivot} has none.")
-    for name in plan.pipelines:
-        recipe, where = config.pipelines[name], f"pipelines.{name}"
-        resolve_loss(recipe.loss, kind, f"{where}.loss")
-        if kind == "segmentation" and recipe.arch.name not in SEGMENTERS:
-            raise ConfigError(f"{where}.arch.name", recipe.arch.name, f"{one_of(SEGMENTERS)} for task type {kind}")
-        if recipe.sampling.balanced and kind != "classification":
-            raise ConfigError(
-                f"{where}.sampling.balanced", True, f"false for task type {kind}", "It has no classes to draw."
-            )
+def check_names(plan: TrainPlan) -> None:
+    """Raise `ConfigError` if the name of a nested variant is too long."""
+    if plan.nested:
+        parse_task(str(nest(plan.pivot, plan.record.n_folds - 1)), "pivot")
+
+
+def pretrain_task(config: Config) -> str | None:
+    """Return the task whose models `tl` starts from, in its canonical name, if it is set."""
+    found = config.tl.pretrain_task
+    return None if found is None else canonical_name(config, found, "tl.pretrain_task")
+
+
+def source_plan(config: Config, pipeline: str) -> TrainPlan:
+    """Return the plan of the models that `tl` may start from: those of `train` with another pivot."""
+    plan, source = train_plan(config, "tl"), pretrain_task(config)
+    assert source is not None  # noqa: S101  (train_plan has looked)
+    record = task_record(config, source, "tl.pretrain_task")
+    name = TaskName(parse_task(source, "tl.pretrain_task").base, tuple(record.tags))
+    found = replace(plan, mode="train", pipelines=(pipeline,), eval_on=(), pivot=name, record=record)
+    check_names(found)
+    return found
 
 
 def with_weights(plan: TrainPlan, mode: str) -> TrainPlan:
@@ -115,18 +151,47 @@ def models(plan: TrainPlan) -> Iterator[Model]:
                 yield Model(pipeline, str(plan.pivot), fold)
 
 
-def predictions(plan: TrainPlan) -> Iterator[Prediction]:
-    """Yield the logits of every model: on its own task, and of a nested model on the pivot too."""
-    for model in models(plan):
-        yield Prediction(*model, target=model.task)
-        if plan.nested:
-            yield Prediction(*model, target=str(plan.pivot))
+def predictions(plan: TrainPlan, found: Iterable[Model]) -> Iterator[Prediction]:
+    """Yield the logits of models: on their own task, of a nested one on the pivot too; or on the tasks of `eval_on`."""
+    for model in found:
+        for target in plan.eval_on or dict.fromkeys((model.task, str(plan.pivot))):
+            yield Prediction(*model, target=target)
 
 
-def scores(plan: TrainPlan) -> Iterator[Prediction]:
-    """Yield what is scored: each model on its own test split (the outer fold of a nested model)."""
-    for model in models(plan):
-        yield Prediction(*model, target=model.task)
+def scores(plan: TrainPlan, found: Iterable[Model]) -> Iterator[Prediction]:
+    """Yield what is scored: each model on its own test split, the outer fold of a nested one; or on `eval_on`."""
+    for model in found:
+        for target in plan.eval_on or (model.task,):
+            yield Prediction(*model, target=target)
+
+
+def co_tasks(config: Config, recipe: Pipeline, pivot: TaskName, where: str) -> list[str]:
+    """Return the tasks that are learned beside the pivot.
+
+    Random ones are chosen by a hash of seed and name, so that what else is in `tasks` changes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few, or the pivot or a variant of it is listed.
+    """
+    mode = recipe.mode
+    if not mode.multitask:
+        return []
+    if isinstance(mode.co_tasks, list):
+        names = [canonical_name(config, task, f"{where}.co_tasks") for task in mode.co_tasks]
+        for name in names:
+            if parse_task(name, where).base == pivot.base:
+                expected = f"tasks other than the pivot {pivot} and its variants"
+                raise ConfigError(f"{where}.co_tasks", name, expected)
+        return names
+    free = [name for name in tagged_tasks(config) if parse_task(name, where).base != pivot.base]
+    free = [name for name in free if task_record(config, name).type != "unlabeled"]
+    count = mode.multitask - 1
+    if len(free) < count:
+        got = Words(f"{mode.multitask} with {len(free)} tasks beside the pivot")
+        raise ConfigError(f"{where}.multitask", got, f"at most {len(free) + 1}", "Add labelled tasks to `tasks`.")
+    return sorted(free, key=lambda name: hashlib.sha256(f"{config.seed}:{name}".encode()).hexdigest())[:count]
 
 
 def preprocessed_tasks(config: Config) -> list[str]:

@@ -8,9 +8,10 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from foldwise.config.section import Section, hide_secrets, is_plain
+from foldwise.config.values import read_arguments
 from foldwise.errors import NOTHING, ConfigError, Words, nearest, one_of
 
 SourceKind = Literal[
@@ -101,7 +102,9 @@ class DatasetSource(Section):
     )
     axis: Literal[0, 1, 2] = Field(2, description="Axis along which volumes are cut into slices.")
     function: str | None = Field(None, description="Function that makes the images, as `module:function`.")
-    arguments: dict[str, Any] = Field({}, description="Keyword arguments of the function.")
+    arguments: Annotated[dict[str, Any], BeforeValidator(read_arguments)] = Field(
+        {}, description="Keyword arguments of the function."
+    )
 
 
 def check_source(definition: Any) -> None:

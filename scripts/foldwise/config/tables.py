@@ -18,7 +18,7 @@ from foldwise.config.modes import Pivot
 from foldwise.config.names import TAGS
 from foldwise.config.pipeline import PIPELINE_SECTIONS, Operation, Pipeline, kornia_operations
 from foldwise.config.preprocessing import PreprocessingChoice, PreprocessingStep
-from foldwise.config.section import describe_type, nested_sections, tag_words
+from foldwise.config.section import component_words, describe_type, nested_sections, tag_words
 from foldwise.config.sources import SOURCE_KEYS
 
 INTRODUCTION = """\
@@ -48,7 +48,9 @@ errors before any job starts; the message names the key, the value, what is acce
   definitions may likewise lie in `config/tasks/TASK.yaml`.
 - **In pipelines.** A pipeline under `pipelines` inherits the top-level pipeline sections and overrides the keys that
   it names; a preset replaces the whole section. Another `name` of a network, loss, optimiser or schedule drops the
-  arguments that were meant for the old one. Without `pipelines` there is one, called `default`.
+  arguments that were meant for the old one. Without `pipelines` there is one, called `default`. A pipeline may be the
+  name of a whole recipe in `config/pipelines/`, `pipelines: {mine: fast}`, or start from one,
+  `pipelines: {mine: {preset: fast, optimizer: {lr: 1e-3}}}`.
 
 Threads, memory, GPUs and cluster settings are no configuration: they belong to profiles.
 """
@@ -80,8 +82,14 @@ def is_section(name: str, field: FieldInfo) -> bool:
 
 def keys_of(section: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
     """Return the keys of a section, those that choose first."""
-    choosing = ("name", "subroutines") if tag_words(section) else ("subroutines",)
+    choosing = ("source", "name", "subroutines") if "name" in section.model_fields else ("subroutines",)
     return sorted(section.model_fields.items(), key=lambda item: item[0] not in choosing)
+
+
+def parts_of(section: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:
+    """Return the keys of a section that hold a section of their own or null, and that section."""
+    found = [(key, nested_sections(field.annotation)) for key, field in section.model_fields.items()]
+    return [(key, inner[0]) for key, inner in found if inner and section.model_fields[key].default is None]
 
 
 def sentence(text: str | None) -> str:
@@ -177,9 +185,13 @@ def pipeline_section(name: str, field: FieldInfo, folder: Path) -> Iterator[str]
     yield sentence(field.description)
     for kind in kinds:
         if len(kinds) > 1:
-            yield f"#### {named(tag_words(kind))}"
+            yield f"#### {named(component_words(kind))}"
         yield sentence(kind.__doc__)
         yield table(keys_of(kind))
+        for key, inner in parts_of(kind):
+            yield f"#### `{name}.{key}`"
+            yield sentence(inner.__doc__)
+            yield table(keys_of(inner))
     if name == "preprocessing":
         yield "#### Steps"
         yield sentence(PreprocessingStep.__doc__)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+BINS = 15
 
 
 def classification_metrics(names: Sequence[str], logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -94,23 +95,37 @@ def log_odds(log_probabilities: np.ndarray, k: int) -> np.ndarray:
 
 def log_loss(log_probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Mean negative log-probability of the right class, in nats."""
-    return float(-np.mean(log_probabilities[np.arange(len(targets)), targets]))
+    return float(np.mean(log_losses(log_probabilities, targets)))
+
+
+def log_losses(log_probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the negative log-probability of the right class of each sample."""
+    return -log_probabilities[np.arange(len(targets)), targets]
 
 
 def brier(log_probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Mean squared distance of probabilities and one-hot targets, from 0 to 2 (Brier 1950)."""
+    return float(np.mean(squared_distances(log_probabilities, targets)))
+
+
+def squared_distances(log_probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the squared distance of probabilities and the one-hot target of each sample."""
     probabilities = np.exp(log_probabilities)
     probabilities[np.arange(len(targets)), targets] -= 1
-    return float(np.mean(np.sum(probabilities**2, axis=1)))
+    return np.sum(probabilities**2, axis=1)
 
 
-def calibration_error(log_probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
+def calibration_error(log_probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Return the expected calibration error of the top class (Guo et al. 2017, arXiv:1706.04599)."""
+    places, gaps = calibration_gaps(log_probabilities, targets)
+    return float(np.abs(np.bincount(places, weights=gaps, minlength=BINS)).sum() / len(targets))
+
+
+def calibration_gaps(log_probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bin of the confidence in the top class of each sample, and by how much it is right beyond that."""
     confidence = np.exp(log_probabilities.max(axis=1))
     correct = log_probabilities.argmax(axis=1) == targets
-    places = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(places, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(targets))
+    return np.minimum((confidence * BINS).astype(int), BINS - 1), correct - confidence
 
 
 CLASSIFICATION: dict[str, Metric] = {

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import expit
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+BINS = 15
 
 
 def multilabel_metrics(names: Sequence[str], logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -94,21 +95,36 @@ def mean_where(defined: np.ndarray | np.bool, score: Callable[[int], float]) -> 
 
 def log_loss(logits: np.ndarray, targets: np.ndarray) -> float:
     """Binary cross-entropy in nats, averaged over samples and classes."""
-    return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+    return float(np.mean(cross_entropies(logits, targets)))
+
+
+def cross_entropies(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the binary cross-entropy of each answer."""
+    return np.logaddexp(0, logits) - targets * logits
 
 
 def brier(logits: np.ndarray, targets: np.ndarray) -> float:
     """Squared distance of probabilities and targets, averaged over samples and classes (Brier 1950)."""
-    return float(np.mean((expit(logits) - targets) ** 2))
+    return float(np.mean(squared_distances(logits, targets)))
 
 
-def calibration_error(logits: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
+def squared_distances(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the squared distance of probability and target of each answer."""
+    return (expit(logits) - targets) ** 2
+
+
+def calibration_error(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the expected calibration error of the answer yes (Guo et al. 2017, arXiv:1706.04599), class mean."""
+    places, gaps = calibration_gaps(logits, targets)
+    sums = np.bincount(places.ravel(), weights=gaps.ravel(), minlength=BINS * logits.shape[1])
+    return float(np.abs(sums).sum() / logits.size)
+
+
+def calibration_gaps(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bin of the probability of each answer, bins of a class together, and how far its target lies above."""
     probabilities = expit(logits)
-    samples, classes = logits.shape
-    places = np.minimum((probabilities * bins).astype(int), bins - 1) + bins * np.arange(classes)
-    gaps = np.bincount(places.ravel(), weights=(targets - probabilities).ravel(), minlength=bins * classes)
-    return float(np.abs(gaps).sum() / (samples * classes))
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    return bins + BINS * np.arange(logits.shape[1]), targets - probabilities
 
 
 MULTILABEL: dict[str, Metric] = {

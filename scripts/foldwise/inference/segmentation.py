@@ -58,6 +58,31 @@ def segmentation_metrics(names: Sequence[str], logits: np.ndarray, targets: np.n
     return confusion.metrics(names)
 
 
+def count_pixels(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the pixels of each sample by class: those that are right, by true and by predicted class.
+
+    Parameters
+    ----------
+    logits, targets : ndarray
+        As `segmentation_metrics` takes them.
+
+    Returns
+    -------
+    tuple of ndarray of float64, shape (n, classes)
+    """
+    samples, classes = logits.shape[:2]
+    counts = np.zeros((3, samples, classes))
+    for chunk in row_chunks(logits):
+        predicted, true = logits[chunk].astype(np.float32).argmax(axis=1), np.asarray(targets[chunk])
+        first = classes * np.arange(len(true))[:, np.newaxis, np.newaxis]
+        known = true != IGNORED
+        right = known & (predicted == true)
+        for found, part, where in zip(counts, (true, true, predicted), (right, known, known), strict=True):
+            places = (part + first)[where]
+            found[chunk] = np.bincount(places, minlength=classes * len(true)).reshape(-1, classes)
+    return counts[0], counts[1], counts[2]
+
+
 def dice(counts: np.ndarray) -> float:
     """Dice coefficient (Dice 1945), averaged over the classes that occur in masks or predictions."""
     both = counts.sum(axis=0) + counts.sum(axis=1)

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from foldwise.config.architectures import (
-    SEGMENTERS,
-    Arch,
-    Architecture,
-    DenseNet,
-    EfficientNet,
-    ResNet,
-    SegResNet,
-    UNet,
-)
-from foldwise.errors import ConfigError, one_of
+from foldwise.config.architectures import Arch, OwnNetwork, Timm, ViT, check_maps, side_step, smallest_side
+from foldwise.errors import ConfigError, Words
+from foldwise.models.lora import Adapted
+from foldwise.models.monai import FAMILIES
+from foldwise.models.own import build_own, count_features
 
-SEGRESNET_STEP = 8  # MONAI's default depth halves the sides three times
+SIDE = 64  # of images, at least, where no size is given
+
+
+class About(NamedTuple):
+    """What is known of a backbone besides its weights.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    channels : int, optional
+        Channels of the images it was built for.
+    last : str
+        Pattern of the names of weights that its source has behind the features.
+    """
+
+    name: str = "the network"
+    channels: int | None = None
+    last: str = r"(?!)"
 
 
 class Network(nn.Module):
@@ -40,6 +53,8 @@ class Network(nn.Module):
     kinds : sequence of str, optional
         Task type of each head. That of segmentation is a convolution of 1 x 1 on the map; all others are linear, and
         a map is averaged before them.
+    about : About, optional
+        What is known of the backbone.
     """
 
     def __init__(
@@ -49,21 +64,47 @@ class Network(nn.Module):
         outputs: list[int],
         dropout: float = 0.0,
         kinds: Sequence[str] | None = None,
+        about: About | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
         self.kinds = tuple(kinds or ["classification"] * len(outputs))
+        self.about = about or About()
+        self.frozen = False
         self.heads = nn.ModuleList(
             [build_head(features, count, kind) for count, kind in zip(outputs, self.kinds, strict=True)]
         )
 
     def forward(self, images: torch.Tensor, head: int = 0) -> torch.Tensor:
         """Return logits of one head: (b, outputs), or (b, outputs, height, width) for segmentation."""
-        features = self.backbone(images)
+        features = self.extract(images)
         if features.ndim == 4 and self.kinds[head] != "segmentation":
             features = features.mean(dim=(2, 3))
         return self.heads[head](self.dropout(features))
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the features; nothing is kept for a gradient if no weight of the backbone learns."""
+        if self.frozen and not any(weight.requires_grad for weight in self.backbone.parameters()):
+            with torch.no_grad():
+                return self.backbone(images)
+        return self.backbone(images)
+
+    def freeze_backbone(self) -> None:
+        """Keep weights and statistics of the backbone as they are, whatever follows; heads go on learning."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch between training and evaluation; of a frozen backbone only the adapters are switched."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+            for module in self.backbone.modules():
+                if isinstance(module, Adapted):
+                    module.train(mode)
+        return self
 
 
 def build_head(features: int, outputs: int, kind: str) -> nn.Module:
@@ -78,7 +119,13 @@ def count_outputs(kind: str, classes: Sequence[str]) -> int:
     return 1 if kind == "regression" else len(classes)
 
 
-def build_network(arch: Arch, channels: int, outputs: list[int], kinds: Sequence[str] | None = None) -> Network:
+def build_network(
+    arch: Arch,
+    channels: int,
+    outputs: list[int],
+    kinds: Sequence[str] | None = None,
+    size: Sequence[int] | None = None,
+) -> Network:
     """Build a network with random weights, in channels-last memory order.
 
     Parameters
@@ -91,127 +138,75 @@ def build_network(arch: Arch, channels: int, outputs: list[int], kinds: Sequence
         Number of outputs of each head.
     kinds : sequence of str, optional
         Task type of each head; all classification by default.
+    size : sequence of int, optional
+        Height and width of the images: some networks are made for one size. By default 64 x 64, or the next size
+        that the network works on.
 
     Raises
     ------
     ConfigError
-        If the architecture has no map of features, which segmentation needs.
+        If the network cannot be built, or has no map of features, which segmentation needs.
     """
-    if "segmentation" in (kinds or ()) and arch.name not in SEGMENTERS:
-        raise ConfigError("arch.name", arch.name, f"{one_of(SEGMENTERS)} for task type segmentation")
-    backbone, features = BUILDERS[type(arch)](arch, channels)
-    network = Network(backbone, features, outputs, arch.dropout, kinds)
+    kinds = kinds or ["classification"] * len(outputs)
+    for kind in kinds:
+        check_maps(arch, kind)
+    if size is None:
+        size = [-(-SIDE // side_step(arch)) * side_step(arch)] * 2
+    check_step(arch, size)
+    backbone, features, last = build_backbone(arch, channels, (int(size[0]), int(size[1])), kinds)
+    network = Network(backbone, features, outputs, arch.dropout, kinds, About(arch.name, channels, last))
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def side_step(arch: Arch) -> int:
-    """Return the number that height and width of images must be multiples of."""
-    if isinstance(arch, UNet):
-        return int(2 ** (len(arch.channels) - 1))
-    return SEGRESNET_STEP if isinstance(arch, SegResNet) else 1
+def build_backbone(
+    arch: Arch, channels: int, size: tuple[int, int], kinds: Sequence[str]
+) -> tuple[nn.Module, int, str]:
+    """Build a backbone; return it, the number of its features, and `About.last`."""
+    if isinstance(arch, OwnNetwork):
+        backbone = build_own(arch, channels)
+        return backbone, count_features(backbone, channels, size, kinds, arch.name, "arch.source"), About().last
+    if isinstance(arch, Timm):
+        from foldwise.models.timm import build_timm, last_layers
+
+        backbone, last = build_timm(arch, channels, size), "|".join(map(re.escape, last_layers(arch.name)))
+        features = count_features(backbone, channels, size, kinds, arch.name, "arch.name")
+        return backbone, features, rf"({last})\." if last else About().last
+    if isinstance(arch, ViT):
+        from foldwise.models import vit
+
+        return vit.build_vit(arch, channels, size), arch.hidden_size, vit.LAST
+    family = FAMILIES[type(arch)]
+    return *family.build(arch, channels), family.last
 
 
-RESNET_LAYERS = {
-    "resnet10": ("basic", [1, 1, 1, 1]),
-    "resnet18": ("basic", [2, 2, 2, 2]),
-    "resnet34": ("basic", [3, 4, 6, 3]),
-    "resnet50": ("bottleneck", [3, 4, 6, 3]),
-    "resnet101": ("bottleneck", [3, 4, 23, 3]),
-    "resnet152": ("bottleneck", [3, 8, 36, 3]),
-}
+def check_step(arch: Arch, size: Sequence[int]) -> None:
+    """Raise `ConfigError` unless height and width are large enough, and multiples of what a network needs."""
+    height, width = size
+    found, step = Words(f"{height} x {width} pixels"), side_step(arch)
+    if height % step or width % step:
+        raise ConfigError("preprocessing.size", found, f"a multiple of {step} for {arch.name}")
+    if min(size) < smallest_side(arch):
+        expected = f"images large enough for {arch.name}, with sides of at least {smallest_side(arch)} pixels"
+        raise ConfigError("preprocessing.size", found, expected)
 
 
-def build_resnet(arch: Any, channels: int) -> tuple[nn.Module, int]:
-    """Build MONAI's 2-D residual network without its head."""
-    from monai.networks.nets.resnet import ResNet as MonaiResNet
-
-    block, layers = RESNET_LAYERS[arch.name]
-    network = MonaiResNet(
-        block=block,
-        layers=layers,
-        block_inplanes=arch.block_inplanes,
-        spatial_dims=2,
-        n_input_channels=channels,
-        conv1_t_size=arch.conv1_t_size,
-        conv1_t_stride=arch.conv1_t_stride,
-        no_max_pool=arch.no_max_pool,
-        num_classes=1,
-    )
-    return without_head(network, "fc")
-
-
-def build_densenet(arch: Any, channels: int) -> tuple[nn.Module, int]:
-    """Build MONAI's 2-D densely connected network without its head."""
-    from monai.networks.nets.densenet import DenseNet as MonaiDenseNet
-
-    blocks = {"densenet121": (6, 12, 24, 16), "densenet169": (6, 12, 32, 32), "densenet201": (6, 12, 48, 32)}
-    network = MonaiDenseNet(
-        spatial_dims=2,
-        in_channels=channels,
-        out_channels=1,
-        init_features=arch.init_features,
-        growth_rate=arch.growth_rate,
-        block_config=blocks[arch.name],
-    )
-    layers = network.class_layers
-    features = layers.get_submodule("out").in_features
-    layers.out = nn.Identity()
-    return network, int(features)  # type: ignore[arg-type]
-
-
-def build_efficientnet(arch: Any, channels: int) -> tuple[nn.Module, int]:
-    """Build MONAI's 2-D EfficientNet without its head."""
-    from monai.networks.nets.efficientnet import EfficientNetBN
-
-    network = EfficientNetBN(arch.name, pretrained=False, spatial_dims=2, in_channels=channels, num_classes=1)
-    network.add_module("_dropout", nn.Identity())  # `arch.dropout` is the only dropout before the head
-    return without_head(network, "_fc")
-
-
-def build_unet(arch: Any, channels: int) -> tuple[nn.Module, int]:
-    """Build MONAI's 2-D residual U-Net, whose last convolution gives a map of the finest level's channels.
-
-    Batch normalisation takes the place of MONAI's instance normalisation, after which the average of a map over an
-    image, on which the heads of other task types sit, would hardly depend on the image.
-    """
-    from monai.networks.nets.unet import UNet as MonaiUNet
-
-    features = arch.channels[0]
-    network = MonaiUNet(
-        spatial_dims=2,
-        in_channels=channels,
-        out_channels=features,
-        channels=arch.channels,
-        strides=[2] * (len(arch.channels) - 1),
-        num_res_units=arch.num_res_units,
-        norm="batch",
-    )
-    return network, features
-
-
-def build_segresnet(arch: Any, channels: int) -> tuple[nn.Module, int]:
-    """Build MONAI's 2-D residual encoder-decoder up to the normalised map before its last convolution."""
-    from monai.networks.nets.segresnet import SegResNet as MonaiSegResNet
-
-    network = MonaiSegResNet(spatial_dims=2, init_filters=arch.init_filters, in_channels=channels, out_channels=1)
-    network.conv_final = network.conv_final[:-1]
-    return network, arch.init_filters
-
-
-def without_head(network: nn.Module, name: str) -> tuple[nn.Module, int]:
-    """Replace the last linear layer of a network by the identity; return the number of features too."""
-    features = getattr(network, name).in_features
-    setattr(network, name, nn.Identity())
-    return network, features
-
-
-BUILDERS: dict[type[Architecture], Callable[[Any, int], tuple[nn.Module, int]]] = {
-    ResNet: build_resnet,
-    DenseNet: build_densenet,
-    EfficientNet: build_efficientnet,
-    UNet: build_unet,
-    SegResNet: build_segresnet,
-}
+def check_size(network: Network, arch: Arch, shape: Sequence[int]) -> None:
+    """Raise `ConfigError` if a network cannot work on images of (height, width, channels)."""
+    height, width, channels = shape
+    made_for = network.about.channels
+    if made_for not in (None, channels):
+        remedy = "The steps of preprocessing decide on channels."
+        raise ConfigError(
+            "preprocessing.steps", Words(f"images of {channels} channels"), f"{made_for} for {arch.name}", remedy
+        )
+    check_step(arch, (height, width))
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, channels, height, width))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        found, expected = Words(f"{height} x {width} pixels"), f"images large enough for {arch.name}"
+        raise ConfigError("preprocessing.size", found, expected, str(error)) from error
+    network.train()
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 
 from foldwise.config.definition import TaskRecord
 from foldwise.config.names import Tag
 from foldwise.errors import DataError, Words, nearest, one_of
-from foldwise.tasks.samples import LABELLED, Sample, is_soft
+from foldwise.tasks.own_tags import apply_function
+from foldwise.tasks.samples import LABELLED, Sample
 from foldwise.tasks.splits import by_class, fold_samples, keep_folds, labels_of, shuffle
 
 # Multiples of the golden ratio are spread evenly, however many there are, and so are the folds that classes start with.
@@ -21,11 +22,24 @@ GOLDEN = 0.6180339887498949
 
 @dataclass(frozen=True)
 class Content:
-    """What tags change: samples, fold of each training sample, classes in the order of logits."""
+    """What tags change.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        All samples, in the order of the task.
+    folds : mapping of str to int
+        Fold of each training sample.
+    classes : sequence of str
+        Classes in the order of logits.
+    column : str
+        The column of targets in ``samples.csv``.
+    """
 
     samples: Sequence[Sample]
     folds: Mapping[str, int]
     classes: Sequence[str]
+    column: str
 
     @cached_property
     def train(self) -> list[Sample]:
@@ -41,22 +55,15 @@ class Content:
 Change = Callable[[Tag, Content, TaskRecord, str], Content]
 
 
-def apply_tag(
-    tag: Tag,
-    samples: Sequence[Sample],
-    folds: Mapping[str, int],
-    classes: Sequence[str],
-    record: TaskRecord,
-    where: str,
-) -> tuple[list[Sample], dict[str, int], list[str]]:
+def apply_tag(tag: Tag, content: Content, record: TaskRecord, where: str) -> Content:
     """Change a task by a tag.
 
     Parameters
     ----------
     tag : Tag
         What to do.
-    samples, folds, classes
-        Samples of the parent, fold of each training sample, classes in the order of logits.
+    content : Content
+        The parent.
     record : TaskRecord
         Definition of the variant, whose last tag it is.
     where : str
@@ -64,13 +71,14 @@ def apply_tag(
 
     Returns
     -------
-    list of Sample, dict of str to int, list of str
-        Samples, folds and classes of the variant.
+    Content
+        The variant.
 
     Raises
     ------
     DataError
-        If there are too few training samples for the folds, or a class is not known.
+        If there are too few training samples for the folds, or a class is not known, or a function of the user fails
+        or returns what is no task.
 
     Notes
     -----
@@ -87,12 +95,12 @@ def apply_tag(
     other classes are dropped.
 
     ``noise-FRACTION-SEED``: a share of the training samples gets another class.
+
+    ``own-FUNCTION-ARGUMENT``: what a function of the user makes of the samples, see `foldwise.tasks.own_tags`.
     """
-    content = Content(samples, folds, classes)
-    if tag.name != "identity" and not folds:
+    if tag.name not in ("identity", "own") and not content.folds:
         raise DataError(where, Words("no training samples"), f"training samples, which +{tag} changes")
-    content = CHANGES[tag.name](tag, content, record, where)
-    return list(content.samples), dict(content.folds), list(content.classes)
+    return CHANGES[tag.name](tag, content, record, where)
 
 
 def keep(tag: Tag, content: Content, record: TaskRecord, where: str) -> Content:  # noqa: ARG001
@@ -108,8 +116,8 @@ def nest(tag: Tag, content: Content, record: TaskRecord, where: str) -> Content:
     ]
     if record.given_folds and record.n_folds == content.n_folds - 1:
         renumbered = {sample: fold - (fold > tag.fold) for sample, fold in folds.items()}
-        return Content(samples, keep_folds(samples, renumbered, record.n_folds, where), content.classes)
-    return Content(samples, fold_samples(samples, record, f"fold:{tag}", where), content.classes)
+        return replace(content, samples=samples, folds=keep_folds(samples, renumbered, record.n_folds, where))
+    return replace(content, samples=samples, folds=fold_samples(samples, record, f"fold:{tag}", where))
 
 
 def draw_subset(tag: Tag, content: Content, record: TaskRecord, where: str) -> Content:
@@ -122,7 +130,7 @@ def draw_subset(tag: Tag, content: Content, record: TaskRecord, where: str) -> C
         start = int(content.n_folds * (place * GOLDEN % 1))
         kept.update(take_turns(shuffle(members, record.seed, f"subset:{tag.seed}"), content, start)[:number])
     samples = [sample for sample in content.samples if sample.split != "train" or sample.sample_id in kept]
-    return Content(samples, keep_folds(samples, content.folds, content.n_folds, where), content.classes)
+    return replace(content, samples=samples, folds=keep_folds(samples, content.folds, content.n_folds, where))
 
 
 def take_turns(ids: Sequence[str], content: Content, start: int) -> list[str]:
@@ -138,12 +146,13 @@ def keep_classes(tag: Tag, content: Content, record: TaskRecord, where: str) -> 
     places = find_classes(tag, content.classes, where)
     classes = [content.classes[place] for place in places]
     if record.type == "multilabel":
-        return Content(narrow(content, record, places), content.folds, classes)
+        return replace(content, samples=narrow(content, places), classes=classes)
     if record.type != "classification":
-        return Content(content.samples, content.folds, classes)
+        return replace(content, classes=classes)
     kept = set(classes)
     samples = [sample for sample in content.samples if sample.split not in LABELLED or sample.target in kept]
-    return Content(samples, keep_folds(samples, content.folds, content.n_folds, where), classes)
+    folds = keep_folds(samples, content.folds, content.n_folds, where)
+    return replace(content, samples=samples, folds=folds, classes=classes)
 
 
 def find_classes(tag: Tag, classes: Sequence[str], where: str) -> list[int]:
@@ -165,11 +174,11 @@ def find_classes(tag: Tag, classes: Sequence[str], where: str) -> list[int]:
     return places
 
 
-def narrow(content: Content, record: TaskRecord, places: Sequence[int]) -> list[Sample]:
+def narrow(content: Content, places: Sequence[int]) -> list[Sample]:
     """Return multi-label samples with the targets of some classes alone."""
-    classes, kept = set(content.classes), {content.classes[place] for place in places}
+    kept = {content.classes[place] for place in places}
     targets = {sample.target: sample.target.split(";") if sample.target else [] for sample in content.samples}
-    if is_soft(record.columns) or any(name not in classes for names in targets.values() for name in names[:1]):
+    if content.column == "soft_classes":
         narrowed = {
             target: [numbers[place] for place in places] if numbers else [] for target, numbers in targets.items()
         }
@@ -189,7 +198,13 @@ def flip_classes(tag: Tag, content: Content, record: TaskRecord, where: str) -> 
         else sample
         for sample in content.samples
     ]
-    return Content(samples, content.folds, content.classes)
+    return replace(content, samples=samples)
+
+
+def call_function(tag: Tag, content: Content, record: TaskRecord, where: str) -> Content:
+    """Let a function of the user change samples and folds."""
+    samples, folds = apply_function(tag, content, record, where)
+    return replace(content, samples=samples, folds=folds)
 
 
 def other_class(sample: Sample, classes: Sequence[str], purpose: str) -> str:
@@ -205,4 +220,5 @@ CHANGES: dict[str, Change] = {
     "subset": draw_subset,
     "classes": keep_classes,
     "noise": flip_classes,
+    "own": call_function,
 }

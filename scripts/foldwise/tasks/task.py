@@ -21,11 +21,12 @@ from foldwise.artifacts import (
 from foldwise.config.canonical import differences
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
 from foldwise.config.names import parse_tag
+from foldwise.functions import module_file
 from foldwise.tasks.descriptions import DatasetFiles, check_definition, check_files, is_current
 from foldwise.tasks.masks import mask_classes
 from foldwise.tasks.samples import Sample, build_samples, is_soft, parse_targets, target_column
 from foldwise.tasks.splits import fold_samples, keep_folds, take_split
-from foldwise.tasks.tags import apply_tag
+from foldwise.tasks.tags import Content, apply_tag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,24 +214,30 @@ def derive_task(
     revision : int
         Revision of the code that writes it.
     parent, files : TaskFiles
-        What to read and what to write. What an equal definition already wrote is kept.
+        What to read and what to write. What an equal definition already wrote is kept; what a function of the user
+        makes can be told only by calling it, and is kept if it is the same.
 
     Notes
     -----
     What each tag does is said in `foldwise.tasks.tags`.
     """
     source = check_definition(parent.description, parent_record, rule_of(parent_record))
-    identity = identify(record, about, revision, source)
+    identity, tag = identify(record, about, revision, source), parse_tag(record.tags[-1], task)
     with lock(files.description.parent):
-        if is_current(files.description, identity, files.tables):
+        current = is_current(files.description, identity, files.tables)
+        if current and tag.name != "own":
             make_not_older(files, parent.samples)
             return
         check_files(parent.description, source["checksums"], parent.tables, rule_of(parent_record))
-        samples, folds = read_samples(parent), read_folds(parent)
-        tag = parse_tag(record.tags[-1], task)
-        samples, folds, classes = apply_tag(tag, samples, folds, source["classes"], record, f"task {task}")
         column = target_column(record, read_header(parent.samples))
-        write_task(task, record, column, samples, folds, classes, files, identity)
+        content = Content(read_samples(parent), read_folds(parent), source["classes"], column)
+        made = apply_tag(tag, content, record, f"task {task}")
+        if current and (made.samples, made.folds) == (read_samples(files), read_folds(files)):
+            make_not_older(files, parent.samples)
+            if code := module_file(record.functions[-1]):
+                make_not_older(files, code)
+            return
+        write_task(task, record, column, made.samples, dict(made.folds), made.classes, files, identity)
 
 
 def rule_of(record: TaskRecord) -> str:

@@ -1,13 +1,17 @@
-"""What watches training: the best epoch, and progress on the terminal."""
+"""What watches training: the epoch to keep, progress on the terminal, use of memory."""
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+
+from foldwise.models.lora import merged_weights
 
 Weights = dict[str, torch.Tensor]
 
@@ -24,6 +28,8 @@ class KeepWeights(lightning.Callback):
     ----------
     epoch : int
         The epoch that is kept, counted from 0.
+    weights : dict of str to Tensor
+        Its weights, those of adapters merged.
     """
 
     def __init__(self, best: bool) -> None:
@@ -37,7 +43,15 @@ class KeepWeights(lightning.Callback):
         loss = module.curves[-1]["val_loss"]
         if not self.best or loss < self.score:
             self.epoch, self.score = trainer.current_epoch, loss
-            self.weights = {name: tensor.detach().clone() for name, tensor in module.network.state_dict().items()}
+            self.weights = merged_weights(module.network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs."""
+        return {"epoch": self.epoch, "score": self.score, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take what a stopped training had."""
+        self.epoch, self.score, self.weights = (state_dict[key] for key in ("epoch", "score", "weights"))
 
 
 class ReportEpochs(lightning.Callback):
@@ -48,11 +62,48 @@ class ReportEpochs(lightning.Callback):
         self.epochs = epochs
         self.metric = metric
         self.started = time.monotonic()
+        self.first = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Remember where a resumed training goes on."""
+        self.first = trainer.current_epoch
 
     def on_validation_end(self, trainer: lightning.Trainer, module: Any) -> None:
         """Write the line."""
         row = module.curves[-1]
         done = trainer.current_epoch + 1
-        left = (time.monotonic() - self.started) / done * (self.epochs - done)
+        left = (time.monotonic() - self.started) / (done - self.first) * (self.epochs - done)
         figures = ", ".join(f"{key} {row[key]:.4g}" for key in ("train_loss", "val_loss", self.metric))
         self.report(f"epoch {done} of {self.epochs}: {figures}; {left:.0f} s left")
+
+
+class DeviceStats(lightning.Callback):
+    """Note seconds and memory of every epoch.
+
+    Attributes
+    ----------
+    rows : list of dict
+        A row an epoch since the job began: epoch, seconds, memory of the process in MB, and on a GPU the most memory
+        in use and reserved there.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.started = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Add a row."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        row = {
+            "epoch": trainer.current_epoch,
+            "seconds": round(time.monotonic() - self.started, 3),
+            "peak_memory_mb": round(peak, 1),
+        }
+        if module.device.type == "cuda":
+            row["device_allocated_mb"] = round(torch.cuda.max_memory_allocated(module.device) / 2**20, 1)
+            row["device_reserved_mb"] = round(torch.cuda.max_memory_reserved(module.device) / 2**20, 1)
+        self.rows.append(row)

@@ -2,124 +2,188 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import lightning.pytorch as lightning
 import torch
 
 from foldwise.artifacts import FORMAT_VERSION, write_csv, write_json
-from foldwise.config.architectures import Arch
-from foldwise.config.canonical import differences, tensor_folder
-from foldwise.config.jobs import TrainConfig
-from foldwise.config.pipeline import Pipeline, TrainerSection
-from foldwise.data.augment import Normalize, build_augmentation, normalization_statistics
-from foldwise.data.batches import Batches, BatchPlan, TrainingPlan, targets_of
-from foldwise.data.masks import MaskFiles
-from foldwise.data.preprocess import TensorFiles
-from foldwise.data.tensors import TensorStore, open_tensors
-from foldwise.errors import ConfigError, DataError, Words
+from foldwise.config.canonical import canonical_json, component, differences, tensor_folder
+from foldwise.config.jobs import TrainConfig, TransferConfig
+from foldwise.config.pipeline import Pipeline
+from foldwise.data.files import Data, DataFiles, open_data
+from foldwise.errors import ConfigError, shorten
+from foldwise.functions import module_file
 from foldwise.inference.metrics import finite_or_none
-from foldwise.models.network import Network, build_network, count_outputs, count_parameters, side_step
+from foldwise.job import StopRequest, hold_stops
+from foldwise.models.network import count_parameters
 from foldwise.models.weights import write_weights
-from foldwise.tasks.task import Task, TaskFiles, read_task
-from foldwise.training.callbacks import KeepWeights, ReportEpochs
+from foldwise.training.fit import Fitted, Run, fit
 from foldwise.training.module import FoldModule
-from foldwise.training.objective import build_objective
+from foldwise.training.state import digest_of, discard_state
+from foldwise.training.transfer import Source, choose_source
+from foldwise.training.tuning import Tuned, forget, tune
 
 
-@dataclass(frozen=True)
-class ModelFiles:
-    """What training writes; `weights` is None if they are not stored."""
+class ModelFiles(NamedTuple):
+    """What training writes; `weights` is None if they are not stored, `state` None if nothing is to be resumed."""
 
     record: Path
     curves: Path
     weights: Path | None
+    state: Path | None = None
+
+    @classmethod
+    def of(cls, record: Path, weights: str | None) -> ModelFiles:
+        """Return the files beside a record; the state lies under ``checkpoints`` where models lie under ``models``."""
+        state = record.parents[4].joinpath("checkpoints", *record.parent.parts[-3:])
+        return cls(record, record.with_name("metrics.csv"), Path(weights) if weights else None, state)
+
+
+class Trained(NamedTuple):
+    """The content of ``model.json``, and what differs from run to run."""
+
+    record: dict[str, Any]
+    device_stats: list[dict[str, float]] | None
 
 
 def train_fold(
     config: TrainConfig,
     pipeline_name: str,
     fold: int,
-    task: TaskFiles,
-    tensors: TensorFiles,
+    data: Sequence[DataFiles],
     files: ModelFiles,
-    revision: int = 1,
-    report: Callable[[str], None] = lambda text: None,
-    masks: MaskFiles | None = None,
-) -> dict[str, Any]:
+    revision: int,
+    run: Run = Run(),
+    models: Sequence[Path] = (),
+) -> Trained:
     """Train a model that validates on one fold and learns from the others.
 
     Parameters
     ----------
     config : TrainConfig
-        Seed, pipeline and definitions of the data.
+        Seed, pipeline and definitions of the data; that of a transfer names the task that models start from.
     pipeline_name : str
-        Name of the pipeline.
+        Name of the pipeline, in full form.
     fold : int
         The held-out fold.
-    task, tensors : TaskFiles, TensorFiles
-        What to read.
+    data : sequence of DataFiles
+        What to read of the pivot and of its co-tasks.
     files : ModelFiles
         What to write.
     revision : int
         Revision of the code.
-    report : callable
-        Receives a line of progress an epoch.
-    masks : MaskFiles, optional
-        Masks of a segmentation task.
-
-    Returns
-    -------
-    dict
-        The content of ``model.json``.
+    run : Run
+        Progress, resources, saved states.
+    models : sequence of Path
+        ``model.json`` of the models that a transfer may start from, ``model.safetensors`` beside each.
 
     Raises
     ------
     MissingData, DataError
         If data is missing, damaged or made for another definition, or a loss is not finite.
     ConfigError
-        If the pipeline cannot serve the task type or the size of the images.
+        If the pipeline cannot serve a task type or the size of the images, or the memory of the device is too small.
+    Stopped
+        If the job was asked to end; the state is saved before.
     """
-    data = read_task(task, config.task)
-    store = open_tensors(tensors, config.tensors, masks, workers=torch.get_num_threads())
-    return train_model(config, pipeline_name, fold, data, store, files, revision, report)
+    records = [(config.task, config.tensors), *((task.task, task.tensors) for task in config.co_tasks)]
+    workers = torch.get_num_threads()
+    opened = [open_data(one, *record, workers) for one, record in zip(data, records, strict=True)]
+    source = None
+    if isinstance(config, TransferConfig):
+        source = choose_source(config.source, models, config.pipeline, config.seed)
+    read = [path for one, (task, _) in zip(data, records, strict=True) for path in one.deciding(task)]
+    read += [*own_files(config.pipeline), *([source.path] if source else [])]
+    key = digest_of(canonical_json(component(config)), revision, read)
+    return train_model(config, pipeline_name, fold, opened, files, revision, run, key, source)
+
+
+def own_files(pipeline: Pipeline) -> list[Path]:
+    """Return the files of the user's own that decide weights: pretrained weights, and code."""
+    names = [pipeline.arch.source, pipeline.loss.name, *(one.name for one in pipeline.augmentations.operations)]
+    code = [module_file(name) for name in names if ":" in name]
+    weights = [Path(pipeline.arch.weights)] if pipeline.arch.weights else []
+    return [path for path in (*code, *weights) if path is not None]
 
 
 def train_model(
     config: TrainConfig,
     pipeline_name: str,
     fold: int,
-    data: Task,
-    store: TensorStore,
+    data: Sequence[Data],
     files: ModelFiles,
     revision: int,
-    report: Callable[[str], None],
+    run: Run = Run(),
+    key: str = "",
+    source: Source | None = None,
+) -> Trained:
+    """Train on data that has been read, and write the model; see `train_fold`.
+
+    `key` tells whether a saved state belongs to this training; `source` is the model to start from.
+    """
+    with stops_held(files.state) as stop, memory_told(config):
+        run = replace(run, state=files.state, stop=stop)
+        tuned = tune(config, data, fold, run, key, source)
+        fitted = fit(tuned.apply(config), data, fold, run, key, source)
+    record = write_model(config, pipeline_name, fold, data, files, revision, fitted, source, tuned)
+    return Trained(record, fitted.device_stats)
+
+
+def stops_held(state: Path | None) -> AbstractContextManager[StopRequest]:
+    """Hold signals to end the job while a training runs whose state can be saved."""
+    return nullcontext(StopRequest()) if state is None else hold_stops()
+
+
+def finish(files: ModelFiles) -> None:
+    """Remove the state of a training: the last step of its job, when all else has been written."""
+    if files.state is not None:
+        forget(files.state)
+        discard_state(files.state)
+
+
+def write_model(
+    config: TrainConfig,
+    pipeline_name: str,
+    fold: int,
+    data: Sequence[Data],
+    files: ModelFiles,
+    revision: int,
+    fitted: Fitted,
+    source: Source | None,
+    tuned: Tuned,
 ) -> dict[str, Any]:
-    """Train on data that has been read, and write the model; see `train_fold`."""
-    check_fold(data, fold)
-    module, keep = fit(config, data, store, fold, report)
-    weights = write_weights(files.weights, keep.weights) if files.weights else None
-    columns = list(module.curves[0])
+    """Write weights, curves and the record of a model; return the record."""
+    module, keep = fitted.module, fitted.keep
+    pivot, store = data[0]
+    normalization = {"mean": module.pivot.normalize.mean, "std": module.pivot.normalize.std}
+    metadata = {key: json.dumps(value) for key, value in normalization.items()}
+    weights = write_weights(files.weights, keep.weights, metadata) if files.weights else None
+    columns = list(dict.fromkeys(column for row in module.curves for column in row))
     write_csv(files.curves, columns, ([row[column] for column in columns] for row in module.curves))
-    best, scale = module.curves[keep.epoch], module.objective.scale
+    best, scale = next(row for row in module.curves if row["epoch"] == keep.epoch), module.pivot.objective.scale
     record = {
         "format_version": FORMAT_VERSION,
         "pipeline": pipeline_name,
-        "task": data.name,
-        "type": data.type,
+        "task": pivot.name,
+        "type": pivot.type,
         "fold": fold,
         "score": best["val_loss"],
         "epoch": keep.epoch,
-        "metrics": finite_or_none({key: best[key] for key in module.objective.metrics}),
-        "classes": list(data.classes),
+        "metrics": finite_or_none({key: best[key] for key in module.pivot.objective.metrics}),
+        "classes": list(pivot.classes),
         **({"target": scale._asdict()} if scale else {}),
+        **({"co_tasks": co_task_records(module, best)} if len(data) > 1 else {}),
+        **({"source": source.describe()} if source else {}),
+        **({"tuned": tuned._asdict()} if any(tuned) else {}),
         "parameters": count_parameters(module.network),
         "channels": int(store.images.shape[3]),
-        "normalization": {"mean": module.normalize.mean, "std": module.normalize.std},
+        "size": list(store.images.shape[1:3]),
+        "normalization": normalization,
         "preprocessing": tensor_folder(config.pipeline.preprocessing),
         "seed": config.seed,
         "recipe": config.pipeline.model_dump(mode="json"),
@@ -131,95 +195,44 @@ def train_model(
     return record
 
 
-def fit(
-    config: TrainConfig, task: Task, store: TensorStore, fold: int, report: Callable[[str], None]
-) -> tuple[FoldModule, KeepWeights]:
-    """Train with Lightning; return the module and the weights to keep."""
-    pipeline = config.pipeline
-    places = {split: task.split(split, fold) for split in ("train", "val")}
-    rows = {split: store.rows_of(task, places[split]) for split in places}
-    targets = {split: targets_of(store, task, places[split]) for split in places}
-    plan = TrainingPlan(targets["train"], pipeline.sampling, config.seed)
-    train = Batches(store.images, rows["train"], targets["train"], plan)
-    val = Batches(store.images, rows["val"], targets["val"], BatchPlan(len(rows["val"]), pipeline.sampling.batch_size))
-    check_limits(pipeline.trainer, train=len(train), val=len(val))
-    torch.manual_seed(config.seed)
-    height, width, channels = store.images.shape[1:]
-    network = build_network(pipeline.arch, channels, [count_outputs(task.type, task.classes)], [task.type])
-    check_size(network, pipeline.arch, (height, width, channels))
-    normalize = Normalize(*normalization_statistics(pipeline.augmentations, store.channel_statistics(rows["train"])))
-    augment = build_augmentation(task.type, pipeline.augmentations.operations, (height, width), normalize)
-    objective = build_objective(pipeline.loss, task, targets["train"])
-    steps = -(-limit_batches(len(train), pipeline) // pipeline.trainer.accumulate_grad_batches)
-    module = FoldModule(network, pipeline, objective, augment, normalize, config.seed, steps)
-    keep = KeepWeights(pipeline.mode.store_best)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = build_trainer(pipeline, [keep, ReportEpochs(report, pipeline.trainer.max_epochs, objective.metrics[0])])
-    trainer.fit(module, train, val)
-    return module, keep
+def co_task_records(module: FoldModule, best: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return what ``model.json`` tells of each co-task at the epoch that is kept."""
+    records = []
+    for task in module.tasks[1:]:
+        objective = task.objective
+        records.append(
+            {
+                "task": task.name,
+                "type": objective.kind,
+                "classes": list(objective.classes),
+                "score": best[f"{task.name}/val_loss"],
+                "metrics": finite_or_none({key: best[f"{task.name}/{key}"] for key in objective.metrics}),
+                **({"target": objective.scale._asdict()} if objective.scale else {}),
+            }
+        )
+    return records
 
 
-def check_fold(task: Task, fold: int) -> None:
-    """Raise `DataError` if a task has no such fold."""
-    if fold not in task.folds[task.splits == "train"]:
-        raise DataError(f"task {task.name}", Words(f"fold {fold}"), f"a fold from 0 to {task.folds.max()}")
-
-
-def check_limits(trainer: TrainerSection, **batches: int) -> None:
-    """Raise `ConfigError` if a share of the batches leaves none."""
-    for split, count in batches.items():
-        limit = getattr(trainer, f"limit_{split}_batches")
-        if isinstance(limit, float) and int(count * limit) < 1:
-            raise ConfigError(
-                f"trainer.limit_{split}_batches", limit, f"a share that leaves one of {count} batches, or a number"
-            )
-
-
-def check_size(network: Network, arch: Arch, shape: tuple[int, ...]) -> None:
-    """Raise `ConfigError` if a network cannot work on images of (height, width, channels)."""
-    height, width, channels = shape
-    found, step = Words(f"{height} x {width} pixels"), side_step(arch)
-    if height % step or width % step:
-        raise ConfigError("preprocessing.size", found, f"a multiple of {step} for {arch.name}")
+@contextmanager
+def memory_told(config: TrainConfig) -> Iterator[None]:
+    """Turn the end of the memory of a device into advice on the batch size."""
     try:
-        with torch.inference_mode():
-            network.eval()(torch.zeros(1, channels, height, width))
-    except RuntimeError as error:
-        raise ConfigError("preprocessing.size", found, f"images large enough for {arch.name}", str(error)) from error
-    network.train()
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = config.pipeline.sampling.batch_size
+        expected = f"fewer samples, as the memory of the device is used up ({shorten(first_line(error))})"
+        remedy = f"Try {max(1, size // 2)}, or let tune.bs: true find one."
+        raise ConfigError("sampling.batch_size", size, expected, remedy) from error
 
 
-def limit_batches(batches: int, pipeline: Pipeline) -> int:
-    """Return the training batches an epoch after `trainer.limit_train_batches`."""
-    limit = pipeline.trainer.limit_train_batches
-    if limit is None:
-        return batches
-    return max(1, int(batches * limit)) if isinstance(limit, float) else min(batches, limit)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is that of a full device, or of full memory."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
-def build_trainer(pipeline: Pipeline, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """Build Lightning's trainer: deterministic, silent, without files of its own."""
-    arguments = pipeline.trainer.model_dump(exclude={"precision"})
-    clip = arguments.pop("gradient_clip_algorithm")
-    return lightning.Trainer(
-        accelerator="auto",
-        devices=1,
-        precision=resolve_precision(pipeline.trainer.precision),
-        callbacks=callbacks,
-        logger=False,
-        deterministic=True,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        gradient_clip_algorithm=clip if pipeline.trainer.gradient_clip_val else None,
-        **arguments,
-    )
-
-
-def resolve_precision(precision: str) -> Any:
-    """Return the precision: `auto` is bf16 on a GPU and 32 bit on a CPU, where bf16 is slow."""
-    if precision != "auto":
-        return precision
-    return "bf16-mixed" if torch.cuda.is_available() else "32-true"
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
 
-from foldwise.config.pipeline import (
+from foldwise.config.losses import (
+    AUTOMATIC_LOSSES,
+    LOSSES,
     BinaryCrossEntropy,
     CrossEntropy,
     DiceCrossEntropy,
     Focal,
     Huber,
     LossChoice,
+    OwnLoss,
     SquaredError,
     resolve_loss,
 )
 from foldwise.data.batches import Masks, Targets
-from foldwise.errors import ConfigError, Words
+from foldwise.errors import ConfigError, DataError, Words
+from foldwise.functions import check_call, failure_told, load_function
 from foldwise.models.scale import TargetScale
 from foldwise.tasks.masks import IGNORED
 
 DICE_SMOOTHING = 1e-5
+SCALAR = "a tensor of shape () with a gradient, the mean loss of a batch"
 ClassLoss = CrossEntropy | Focal | BinaryCrossEntropy | DiceCrossEntropy
 
 
@@ -115,6 +122,57 @@ class SegmentationLoss(nn.Module):
         return total / weights.sum(dtype=total.dtype).clamp_min(torch.finfo(total.dtype).tiny)
 
 
+class FunctionLoss(nn.Module):
+    """A function of the user's own.
+
+    Parameters
+    ----------
+    name : str
+        ``module:function``.
+    arguments : dict
+        Keyword arguments of the function.
+    scale : TargetScale, optional
+        Of a regression: the function gets its logits, like its targets, in the units of the targets.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such function.
+    DataError
+        If it does not take logits, targets and the arguments.
+    """
+
+    def __init__(self, name: str, arguments: dict[str, Any], scale: TargetScale | None) -> None:
+        super().__init__()
+        self.function = load_function(name, "loss.name")
+        check_call(self.function, name, ["logits", "targets"], arguments, "Mend it, or loss.arguments.")
+        self.name = name
+        self.arguments = arguments
+        self.scale = scale
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return what the function makes of the logits, with at least 32 bits, and the targets of a batch.
+
+        Raises
+        ------
+        DataError
+            If it fails, with its line, or does not return a scalar tensor with a gradient.
+        """
+        logits = widen(logits)
+        if self.scale is not None:
+            logits = self.scale.restore(logits)
+        with failure_told(self.name, self.function):
+            loss = self.function(logits, targets, **self.arguments)
+        if not isinstance(loss, torch.Tensor):
+            raise DataError(self.name, Words(f"a value of type {type(loss).__name__}"), SCALAR)
+        if loss.ndim or not loss.is_floating_point():
+            found = Words(f"a tensor of shape {tuple(loss.shape)} and {loss.dtype}")
+            raise DataError(self.name, found, SCALAR, "Return the mean over the batch.")
+        if logits.requires_grad and torch.is_grad_enabled() and not loss.requires_grad:
+            raise DataError(self.name, Words("a tensor without gradient"), SCALAR, "Compute it from logits, by torch.")
+        return loss
+
+
 def dice_loss(probabilities: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return one minus the mean over classes of the soft Dice coefficient of all pixels of a batch.
 
@@ -164,12 +222,20 @@ def build_loss(
     Raises
     ------
     ConfigError
-        If the loss does not go with the task type, or the weights do not with the classes.
+        If the loss does not go with the task type, or the weights do not with the classes, or a function is not there.
+    DataError
+        If a function does not take what it is to be called with.
     """
     loss = resolve_loss(loss, kind, "loss")
+    if isinstance(loss, OwnLoss):
+        return FunctionLoss(loss.name, loss.arguments, scale)
     if isinstance(loss, Huber | SquaredError):
         return RegressionLoss(scale or TargetScale(0.0, 1.0), loss.delta if isinstance(loss, Huber) else None)
-    weight = class_weights(loss, targets, classes)
+    return build_class_loss(loss, kind, class_weights(loss, targets, classes))
+
+
+def build_class_loss(loss: ClassLoss, kind: str, weight: torch.Tensor | None) -> nn.Module:
+    """Build the objective of a task with classes."""
     if isinstance(loss, DiceCrossEntropy):
         return SegmentationLoss(weight, 0.0, loss.dice_weight)
     if isinstance(loss, BinaryCrossEntropy):
@@ -179,6 +245,28 @@ def build_loss(
     if kind == "segmentation":
         return SegmentationLoss(weight, loss.label_smoothing, 0.0)
     return nn.CrossEntropyLoss(weight=weight, label_smoothing=loss.label_smoothing)
+
+
+def co_task_loss(loss: LossChoice, kind: str) -> LossChoice:
+    """Return the loss of a co-task: that of the pipeline if it goes with the task type, else the automatic one.
+
+    Listed weights belong to the classes of the pivot and are left out, as is what the automatic loss does not take.
+
+    Parameters
+    ----------
+    loss : LossChoice
+        The pipeline's.
+    kind : str
+        Type of the co-task.
+    """
+    automatic = AUTOMATIC_LOSSES.get(kind, CrossEntropy())
+    if isinstance(loss, OwnLoss) or loss.name not in LOSSES[kind]:
+        return automatic
+    chosen = automatic if loss.name == "auto" else loss
+    given = {key: value for key, value in loss if key != "name" and key in type(chosen).model_fields}
+    if isinstance(given.get("class_weights"), list):
+        given["class_weights"] = None
+    return chosen.model_copy(update=given)
 
 
 def class_weights(loss: ClassLoss, targets: Targets, classes: tuple[str, ...]) -> torch.Tensor | None:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from foldwise.config.pipeline import LossChoice, Metrics
+from foldwise.config.losses import LossChoice
+from foldwise.config.metrics import Metrics
 from foldwise.data.batches import Targets
 from foldwise.inference.metrics import compute_metrics
 from foldwise.inference.segmentation import Confusion

@@ -8,7 +8,8 @@ from foldwise.config.load import Library, load_config
 from foldwise.errors import FoldwiseError
 
 FOLDER = Path(__file__).parents[3] / "config"
-LIBRARY = Library(Library.read(FOLDER).presets, {})
+SHIPPED = Library.read(FOLDER)
+LIBRARY = Library(SHIPPED.presets, {}, SHIPPED.pipelines)
 SMALL = {"name": "resnet10", "block_inplanes": [16, 32, 64, 128], "conv1_t_size": 3, "conv1_t_stride": 1}
 
 

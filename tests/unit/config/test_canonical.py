@@ -19,7 +19,9 @@ from foldwise.config.canonical import (
     tensor_record,
 )
 from foldwise.config.definition import DatasetRecord, Description, TaskRecord
-from foldwise.config.pipeline import SGD, AdamW, Augmentations, Cosine, Focal, Pipeline, Sampling, TrainerSection
+from foldwise.config.losses import Focal
+from foldwise.config.optimization import SGD, AdamW, Cosine
+from foldwise.config.pipeline import Augmentations, Pipeline, Sampling, TrainerSection
 from foldwise.config.preprocessing import Preprocessing
 
 KEYS = st.text(string.ascii_lowercase, min_size=1, max_size=3)

@@ -16,7 +16,7 @@ from foldwise.config.modes import Pivot
 from foldwise.config.names import TAGS
 from foldwise.config.pipeline import PIPELINE_SECTIONS, kornia_operations
 from foldwise.config.preprocessing import PreprocessingChoice
-from foldwise.config.section import nested_sections, tag_words
+from foldwise.config.section import component_words, nested_sections, tag_words
 from foldwise.config.sources import SOURCE_KEYS
 from foldwise.config.tables import top_level
 from foldwise.errors import FoldwiseError
@@ -236,7 +236,7 @@ def test_the_readme_has_a_row_for_every_key_and_component():
         for kind in kinds:
             heading = name
             if len(kinds) > 1:
-                names = kind.model_fields["name"].annotation.__args__
+                names = component_words(kind)
                 heading = ", ".join(f"`{word}`" for word in names)
             assert set(tables.get(heading, {})) == set(kind.model_fields), heading
     assert shown == set(top_level())

@@ -15,8 +15,13 @@ DEFINITIONS = {
 }
 
 
+def training(config, pipeline, task):
+    recipe = config.pipelines[pipeline]
+    return jobs.train_config(config, recipe, task, (), config.train.store_parameters)
+
+
 def train_text(raw=None, pipeline="default", task="digits", **keys):
-    return jobs.slice_json(jobs.train_config(load(raw, **keys), pipeline, task))
+    return jobs.slice_json(training(load(raw, **keys), pipeline, task))
 
 
 def test_with_defaults_a_slice_holds_only_what_must_be_there():
@@ -100,7 +105,7 @@ def test_reordered_keys_are_the_same():
 def test_a_pipeline_alone_decides_its_slice():
     one = load(pipelines={"a": {}, "b": {"optimizer": {"lr": 0.1}}})
     two = load(pipelines={"b": {"optimizer": {"lr": 0.2}}, "a": {}})
-    slices = [[jobs.slice_json(jobs.train_config(config, name, "digits")) for name in "ab"] for config in (one, two)]
+    slices = [[jobs.slice_json(training(config, name, "digits")) for name in "ab"] for config in (one, two)]
     assert slices[0][0] == slices[1][0]
     assert slices[0][1] != slices[1][1]
 
@@ -135,6 +140,7 @@ CONFIG = load(
     metrics={"classification": ["f1", "mcc"]},
     preprocessing={"size": 32},
 )
+RECIPE = CONFIG.pipelines["default"]
 
 
 @pytest.mark.parametrize(
@@ -146,14 +152,14 @@ CONFIG = load(
         jobs.mask_config(CONFIG, "digits_segmentation", CONFIG.pipelines["default"].preprocessing),
         jobs.dataset_config(CONFIG, "lesions"),
         jobs.fetch_record(CONFIG, "lesions"),
-        jobs.score_config(CONFIG, "default", "digits_regression"),
-        jobs.train_config(CONFIG, "default", "tenfold+nested-9"),
-        jobs.predict_config(CONFIG, "default", "tenfold"),
-        jobs.table_config(CONFIG, ["default"], "tenfold"),
+        jobs.score_config(CONFIG, RECIPE, "digits_regression"),
+        training(CONFIG, "default", "tenfold+nested-9"),
+        jobs.predict_config(CONFIG, RECIPE, "tenfold"),
+        jobs.table_config(CONFIG, {"default": RECIPE}, "tenfold"),
         jobs.ScoreConfig(metrics=CONFIG.pipelines["default"].metrics),
         jobs.PipelineConfig(pipeline=CONFIG.pipelines["default"]),
         jobs.TensorConfig(
-            tensors=jobs.predict_config(CONFIG, "default", "digits").tensors,
+            tensors=jobs.predict_config(CONFIG, RECIPE, "digits").tensors,
             dataset=jobs.dataset_record(CONFIG, "digits"),
         ),
         jobs.dataset_record(CONFIG, "digits"),
@@ -173,13 +179,13 @@ def test_a_task_is_made_from_its_dataset_and_a_variant_from_its_parent():
 
 
 def test_predictions_depend_on_the_target_and_the_preprocessing():
-    section = jobs.predict_config(CONFIG, "default", "tenfold+nested-0")
+    section = jobs.predict_config(CONFIG, RECIPE, "tenfold+nested-0")
     assert section.task.tags == ["nested-0"]
     assert (section.tensors.dataset, section.tensors.preprocessing.size) == ("digits", 32)
 
 
 def test_the_metrics_of_a_pipeline_are_those_of_its_table():
-    assert jobs.table_config(CONFIG, ["default"], "digits").metrics == {"default": ["f1", "mcc"]}
+    assert jobs.table_config(CONFIG, {"default": RECIPE}, "digits").metrics == {"default": ["f1", "mcc"]}
 
 
 def test_descriptions_come_from_the_definition():
@@ -334,14 +340,14 @@ def test_masks_depend_on_task_dataset_and_preprocessing():
 
 def test_only_metrics_of_the_task_type_are_scored():
     config = load(metrics={"classification": ["f1"], "regression": ["mae"], "segmentation": ["iou"]})
-    sections = {task: jobs.score_config(config, "default", task) for task in config.definitions}
+    sections = {task: jobs.score_config(config, config.pipelines["default"], task) for task in config.definitions}
     assert {task: json.loads(jobs.slice_json(section)) for task, section in sections.items()} == {
         "digits": {"metrics": {"classification": ["f1"]}},
         "digits_segmentation": {"type": "segmentation", "metrics": {"segmentation": ["iou"]}},
         "digits_multilabel": {"type": "multilabel"},
         "digits_regression": {"type": "regression", "metrics": {"regression": ["mae"]}},
     }
-    table = jobs.table_config(config, ["default"], "digits_regression+identity")
+    table = jobs.table_config(config, config.pipelines, "digits_regression+identity")
     assert table.metrics == {"default": ["mae"]}
 
 

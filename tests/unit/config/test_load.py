@@ -92,7 +92,7 @@ def test_odd_keys_are_unknown(key):
         ({"trainer": {"max_epochs": 1.5}}, "trainer.max_epochs: got 1.5, expected an integer >= 1."),
         ({"preprocessing": {"size": 4}}, "preprocessing.size: got 4, expected auto or an integer >= 8 and <= 4096."),
         ({"pipelines": 5}, "pipelines: got 5, expected a mapping of names to pipelines."),
-        ({"pipelines": {"a": 5}}, "pipelines.a: got 5, expected a mapping of pipeline sections."),
+        ({"pipelines": {"a": 5}}, "pipelines.a: got 5, expected a preset's name or a mapping of pipeline sections."),
         ({"pipelines": {}}, "pipelines: got {}, expected a mapping with at least 1 key."),
         ({"definitions": 5}, "definitions: got 5, expected a mapping of task names to definitions."),
         ({"definitions": {"a": 5}}, "definitions.a: got 5, expected a mapping."),
@@ -100,7 +100,7 @@ def test_odd_keys_are_unknown(key):
             {"train": {"subroutines": ["tain"]}},
             "train.subroutines[0]: got 'tain', expected one of train, predict, test.",
         ),
-        ({"lr_scheduler": "cosine"}, "lr_scheduler: got 'cosine', expected a mapping, or a preset: none exists."),
+        ({"tune": "lr"}, "tune: got 'lr', expected a mapping, or a preset: none exists."),
     ],
 )
 def test_wrong_types(raw, text):

@@ -4,7 +4,8 @@ import pytest
 
 from foldwise.config.architectures import ResNet
 from foldwise.config.load import Library, load_config
-from foldwise.config.pipeline import SGD, AdamW, TrainerSection
+from foldwise.config.optimization import SGD, AdamW
+from foldwise.config.pipeline import TrainerSection
 from foldwise.config.preprocessing import Preprocessing
 from foldwise.errors import ConfigError
 from unit.config.loading import LIBRARY, SMALL, load, message, recipe
@@ -34,11 +35,12 @@ def test_a_preset_replaces_the_inherited_section():
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    assert message(arch="smal") == "arch: got 'smal', expected a mapping, or a preset: small. Did you mean 'small'?"
+    expected = "a mapping, or a preset: one of small, small_vit, nnunet. Did you mean 'small'?"
+    assert message(arch="smal") == f"arch: got 'smal', expected {expected}"
     text = message(pipelines={"a": {"trainer": {"preset": "log"}}})
     assert text.startswith("pipelines.a.trainer: got 'log', expected a mapping, or a preset: one of short, long.")
     assert message(arch={"preset": ["small"]}).startswith("arch: got ['small'], expected a mapping, or a preset")
-    assert message(optimizer="sgd").endswith("Did you mean {name: sgd}?")
+    assert message(arch="resnet34").endswith("Did you mean {name: resnet34}?")
 
 
 def test_presets_and_tasks_lie_in_files_and_later_folders_win(tmp_path):

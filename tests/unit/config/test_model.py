@@ -136,8 +136,14 @@ def test_the_epoch_kept_is_the_same_for_all_modes(mode, own, keys, best, where):
 
 
 def test_the_default_names_are_those_of_the_models():
-    assert DEFAULT_NAMES == {"arch": "resnet18", "optimizer": "adamw", "lr_scheduler": "none", "loss": "auto"}
-    assert Pipeline() == Pipeline.model_validate({key: {"name": name} for key, name in DEFAULT_NAMES.items()})
+    named = {section: keys for section, keys in DEFAULT_NAMES.items() if keys}
+    assert named == {
+        "arch": {"source": "monai", "name": "resnet18"},
+        "optimizer": {"name": "adamw"},
+        "lr_scheduler": {"name": "none"},
+        "loss": {"name": "auto"},
+    }
+    assert Pipeline() == Pipeline.model_validate(named)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, {"a": 1}, [0.1, [math.nan]], b"a", "2020-01-01", "!!set {a}"])

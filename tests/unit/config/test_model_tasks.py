@@ -93,7 +93,7 @@ def test_variants_multiply_the_tasks():
             "tagging.variants: got ['+subset-.5', '+subset-0.5'], expected no variant twice, as digits+subset-0.5",
         ),
         ({"variants": "+identity"}, "tagging.variants: got '+identity', expected a list of tags, each after a `+`."),
-        ({"every": "+identity"}, "tagging.every: got an unknown key, expected one of all, variants."),
+        ({"every": "+identity"}, "tagging.every: got an unknown key, expected one of all, functions, variants."),
         ({"all": "+identity" * 22}, "tagging.all: got 'digits+identity"),
     ],
 )

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foldwise.config.names import CLASS, NAME, TAGGED_TYPES, Tag, TaskName, nest, parse_tag, parse_task
+from foldwise.config.names import (
+    ARGUMENT,
+    CLASS,
+    FUNCTION_NAME,
+    NAME,
+    TAGGED_TYPES,
+    Tag,
+    TaskName,
+    nest,
+    parse_tag,
+    parse_task,
+)
 from foldwise.config.names import TAGS as TAG_READERS
 from foldwise.errors import ConfigError
 
@@ -13,11 +24,17 @@ FOLDS = st.integers(0, 999)
 SEEDS = st.just("") | st.builds("-{}".format, st.integers(1, 999999))
 SHARES = st.integers(1, 999).map(lambda thousandths: f"{thousandths / 1000:.3f}".rstrip("0")) | st.just("1")
 CLASS_NAMES = st.lists(st.from_regex(CLASS, fullmatch=True).filter(lambda name: len(name) < 9), min_size=2, max_size=4)
+OWN = st.lists(st.from_regex(ARGUMENT, fullmatch=True).filter(lambda text: len(text) < 9), max_size=2)
 TAG = st.one_of(
     st.just("identity"),
     st.builds("nested-{}{}".format, FOLDS, st.sampled_from(["", "-2", "-17", "-1000"])),
     st.builds("{}-{}{}".format, st.sampled_from(["subset", "noise"]), SHARES, SEEDS),
     CLASS_NAMES.filter(lambda names: len(set(names)) == len(names)).map(lambda names: f"classes-{'.'.join(names)}"),
+    st.builds(
+        lambda name, values: "-".join(["own", name, *values]),
+        st.from_regex(FUNCTION_NAME, fullmatch=True).filter(lambda name: len(name) < 20),
+        OWN,
+    ),
 )
 TAGS = st.lists(TAG, max_size=3).filter(lambda tags: len("+".join(tags)) < 99)
 
@@ -88,17 +105,23 @@ BAD_SHARES = [
 ]  # fmt: skip
 BAD_CLASSES = ["", "-", "-a", "-a.a", "-a.", "-.a", "-a-b", "-a.b.a", "-a.é"]
 CLASSES_USAGE = "expected `+classes-A.B.C`: two or more distinct classes by name or index"
+BAD_OWN = ["", "-", "-a b", "-a.b", "-_a", "-a_", "-a__b", "-ä", "-a-", "-a--b", "-a-ä", "-a-b c", "-a-50%", "-my:f"]
+OWN_USAGE = (
+    "expected `+own-FUNCTION` or `+own-FUNCTION-ARGUMENT-...`: a name out of `tagging.functions`, of letters, digits "
+    "and single `_`, then any texts of letters, digits, `.` and `_`."
+)
 
 
 @pytest.mark.parametrize(
     ("tag", "expected"),
     [
-        ("nestd-0", "expected one of +identity, +nested, +subset, +classes, +noise. Did you mean 'nested'?"),
+        ("nestd-0", "expected one of +identity, +nested, +subset, +classes, +noise, +own. Did you mean 'nested'?"),
         ("subst-0.5", "Did you mean 'subset'?"),
         ("class-a.b", "Did you mean 'classes'?"),
         ("nois-0.5", "Did you mean 'noise'?"),
         ("Nested-0", "Did you mean 'nested'?"),
-        ("zzz", "+noise."),
+        ("zzz", "+own."),
+        ("short-0.5", "+noise, +own."),
         ("", "expected one of"),
         ("identity-1", "expected `+identity` without arguments"),
         ("identity-", "expected `+identity` without arguments"),
@@ -115,6 +138,7 @@ CLASSES_USAGE = "expected `+classes-A.B.C`: two or more distinct classes by name
             (f"classes{rest}", CLASSES_USAGE)
             for rest in ["", "-", "-a", "-a.a", "-a.", "-.a", "-a-b", "-a.b.a", "-a.é"]
         ],
+        *[(f"own{rest}", OWN_USAGE) for rest in BAD_OWN],
     ],
     ids=lambda text: text[:20],
 )
@@ -141,6 +165,8 @@ def test_bad_tags(tag, expected):
         ],
         ("classes-0.1.2", "classes-0.1.2"),
         ("classes-b.a", "classes-b.a"),
+        ("own-short", "own-short"),
+        ("own-short-.50-0-x_Y", "own-short-.50-0-x_Y"),
     ],
 )  # fmt: skip
 def test_a_tag_has_one_form(text, canonical):
@@ -159,6 +185,15 @@ def test_the_arguments_of_tags_have_names():
     subset, noise = parse_tag("subset-.25-9", "x"), parse_tag("noise-0.1", "x")
     assert (subset.fraction, subset.seed, noise.fraction, noise.seed) == (0.25, 9, 0.1, 0)
     assert parse_tag("classes-a.b_c.7", "x").classes == ("a", "b_c", "7")
+    own = parse_tag("own-my_short-0.50-a", "x")
+    assert (own.function, own.values) == ("my_short", ("0.50", "a"))
+    assert parse_tag("own-short", "x").values == ()
+
+
+def test_a_name_tells_the_functions_that_it_calls():
+    name = parse_task("digits+own-short-0.5+nested-0+own-long+own-short", "task")
+    assert name.functions == ["short", "long", "short"]
+    assert parse_task("digits+nested-0", "task").functions == []
 
 
 def test_every_tag_that_depends_on_the_task_type_is_a_tag():
@@ -192,6 +227,7 @@ def test_the_length_is_that_of_the_canonical_name():
         ("digits+nested-0-3+nested-2-3", "digits+nested-0-3+nested-2", 3),
         ("digits+nested-0-3+nested-2-5", "digits+nested-0-3+nested-2-5", 5),
         ("digits+subset-.50-0+nested-0-5+noise-1.", "digits+subset-0.5+nested-0+noise-1", 5),
+        ("digits+own-nested-.5+nested-0-3", "digits+own-nested-.5+nested-0-3", 3),
     ],
 )
 def test_a_variant_has_one_name_and_its_number_of_folds(text, canonical, folds):

@@ -1,19 +1,24 @@
 """Which artifacts the modes ask for."""
 
+from dataclasses import replace
+
 import pytest
 
 from foldwise.config.load import load_config
-from foldwise.config.pipeline import LOSSES, LossChoice
+from foldwise.config.losses import LOSSES, LossChoice
+from foldwise.config.names import TaskName
 from foldwise.config.section import nested_sections, tag_words
+from foldwise.config.checks import check_recipes
 from foldwise.config.selection import (
     Model,
     Prediction,
     base_tasks,
-    check_recipes,
+    co_tasks,
     models,
     predictions,
     preprocessed_tasks,
     scores,
+    source_plan,
     train_plan,
     with_weights,
 )
@@ -27,6 +32,10 @@ def load(**keys):
 
 def plan(mode="train", **keys):
     return train_plan(load(**keys), mode)
+
+
+def predicted(made):
+    return list(predictions(made, models(made)))
 
 
 @pytest.mark.parametrize(
@@ -62,12 +71,12 @@ def test_every_pipeline_has_its_models():
 
 
 def test_a_model_predicts_its_own_task():
-    found = list(predictions(plan(train={"nested": False})))
+    found = predicted(plan(train={"nested": False}))
     assert found == [Prediction("default", "digits", fold, "digits") for fold in range(3)]
 
 
 def test_a_nested_model_predicts_its_own_variant_and_the_pivot():
-    found = list(predictions(plan(train={"cv": False, "inner_folds": "all"})))
+    found = predicted(plan(train={"cv": False, "inner_folds": "all"}))
     targets = [(fold, target) for fold in range(3) for target in ("digits+nested-0", "digits")]
     assert found == [Prediction("default", "digits+nested-0", fold, target) for fold, target in targets]
 
@@ -75,9 +84,10 @@ def test_a_nested_model_predicts_its_own_variant_and_the_pivot():
 @pytest.mark.parametrize("nested", [True, False])
 def test_every_model_is_scored_once_on_its_own_task(nested):
     made = plan(train={"nested": nested})
-    assert [tuple(score[:3]) for score in scores(made)] == [tuple(model) for model in models(made)]
-    assert all(score.target == score.task for score in scores(made))
-    assert set(scores(made)) <= set(predictions(made))
+    found = list(scores(made, models(made)))
+    assert [tuple(score[:3]) for score in found] == [tuple(model) for model in models(made)]
+    assert all(score.target == score.task for score in found)
+    assert set(found) <= set(predicted(made))
 
 
 def test_variants_of_the_pivot_decide_the_number_of_folds():
@@ -97,7 +107,7 @@ def test_a_pivot_has_its_canonical_name():
 def test_a_mode_takes_its_own_keys_and_else_those_of_train(mode):
     train = {"cv": False, "nested": False, "inner_folds": "all", "pipelines": ["a"]}
     keys = {"pipelines": {"a": {}, "b": {}}, "train": train}
-    assert plan(mode, **keys) == plan("train", **keys)
+    assert replace(plan(mode, **keys), mode="train") == plan("train", **keys)
     own = plan(mode, **keys, **{mode: {"cv": True, "nested": True, "inner_folds": "first", "pipelines": ["b"]}})
     assert (own.cv, own.nested, own.inner_folds, own.pipelines) == (True, True, "first", ("b",))
     assert plan("train", **keys, **{mode: {"cv": True}}).cv is False
@@ -175,7 +185,7 @@ def test_every_loss_fits_some_type():
 
 
 def test_a_network_must_fit_the_task_type():
-    expected = r"pipelines\.odd\.arch\.name: got 'resnet18', expected one of unet, segresnet for task type segmentation"
+    expected = r"pipelines\.odd\.arch\.name: got 'resnet18', expected one of unet, .*segresnet.* for task type segmentation"
     with pytest.raises(ConfigError, match=expected):
         check("digits_segmentation")
     assert check("digits_segmentation", arch={"name": "unet"}) is None
@@ -203,3 +213,68 @@ def test_images_without_labels_teach_nothing(mode):
     with pytest.raises(ConfigError) as caught:
         check_recipes(config, train_plan(config, mode), mode)
     assert caught.value.message == f"pivot: got 'plain', expected a task with labels for mode {mode}. plain has none."
+
+
+# Evaluation elsewhere, transfer
+
+
+def test_models_are_predicted_and_scored_on_other_tasks_instead():
+    made = plan("test", tasks=["digits"], test={"eval_on": ["digits+subset-.5", "digits_regression"]}, train__cv=False)
+    targets = [prediction.target for prediction in predicted(made)]
+    assert targets == ["digits+subset-0.5", "digits_regression"]
+    assert [score.target for score in scores(made, models(made))] == targets
+
+
+def test_models_of_transfer_join_those_of_predict_and_test():
+    keys = {"tasks": ["digits", "digits_regression"], "tl": {"pretrain_task": "digits_regression"}}
+    assert plan("train", **keys).pipelines == ("default",)
+    assert plan("tl", **keys).pipelines == ("default@digits_regression",)
+    assert plan("predict", **keys).pipelines == ("default", "default@digits_regression")
+    assert plan("test").pipelines == ("default",)
+
+
+def test_transfer_starts_from_the_models_that_train_would_make_there():
+    keys = {"tasks": ["digits", "digits_regression"], "tl": {"pretrain_task": "digits_regression", "cv": False}}
+    assert list(models(source_plan(load(**keys), "default"))) == [Model("default", "digits_regression+nested-0", 0)]
+    keys["tl"]["nested"] = False
+    assert list(models(source_plan(load(**keys), "default"))) == [Model("default", "digits_regression", 0)]
+
+
+def test_transfer_needs_a_task_to_start_from():
+    with pytest.raises(ConfigError, match=r"tl.pretrain_task: got nothing, expected a task of digits_regression"):
+        plan("tl", tasks=["digits", "digits_regression"])
+
+
+# Co-tasks
+
+
+MANY = ["digits", "digits+identity", "digits_regression", "digits_multilabel", "digits_segmentation"]
+
+
+def learned_beside(tasks=MANY, seed=42, **mode):
+    config = load(tasks=tasks, mode=mode, seed=seed)
+    return co_tasks(config, config.pipelines["default"], TaskName("digits"), "pipelines.default.mode")
+
+
+def test_one_task_is_learned_alone():
+    assert learned_beside() == []
+
+
+def test_random_co_tasks_are_never_the_pivot_or_a_variant_of_it():
+    assert sorted(learned_beside(multitask=4)) == sorted(MANY[2:])
+    text = "mode.multitask: got 5 with 3 tasks beside the pivot, expected at most 4"
+    with pytest.raises(ConfigError, match=text):
+        learned_beside(multitask=5)
+
+
+def test_random_co_tasks_depend_on_seed_and_names_alone():
+    one = learned_beside(multitask=2)
+    assert learned_beside(multitask=2, tasks=MANY[::-1]) == one
+    assert learned_beside(multitask=2, tasks=["digits", *one]) == one
+    assert len({*(learned_beside(multitask=2, seed=seed)[0] for seed in range(20))}) == 3
+
+
+def test_co_tasks_may_be_listed():
+    assert learned_beside(multitask=3, co_tasks=MANY[2:4]) == MANY[2:4]
+    with pytest.raises(ConfigError, match=r"co_tasks: got 'digits\+identity', expected tasks other than the pivot digits"):
+        learned_beside(multitask=2, co_tasks=["digits+identity"])

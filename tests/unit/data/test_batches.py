@@ -8,7 +8,16 @@ import pytest
 import torch
 
 from foldwise.config.pipeline import Sampling
-from foldwise.data.batches import Batches, BatchPlan, Masks, TrainingPlan, batch_bounds, draw_balanced, targets_of
+from foldwise.data.batches import (
+    Batches,
+    BatchPlan,
+    Masks,
+    Together,
+    TrainingPlan,
+    batch_bounds,
+    draw_balanced,
+    targets_of,
+)
 from foldwise.errors import DataError
 
 LABELS = np.repeat([0, 1, 2], [80, 15, 5])
@@ -137,8 +146,7 @@ class TestBatches:
         batches = Batches(images, labels, labels, plan(labels=labels, batch_size=7))
         seen = []
         for epoch in (0, 1, 0):
-            batches.set_epoch(epoch)
-            seen.append(torch.cat([found for _, found in batches]).tolist())
+            seen.append(torch.cat([found for _, found in batches.run(epoch, 0, len(batches))]).tolist())
         assert seen[0] == seen[2] != seen[1]
         assert len(batches) == 3
 
@@ -252,3 +260,47 @@ class TestDecoding:
         with pytest.raises(DataError, match="image 7"):
             next(batches)
         assert not any(thread.is_alive() for thread in images.threads)
+
+
+class TestTogether:
+    def together(self, *sizes, seed=42):
+        images = np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1)
+        tasks = []
+        for size in sizes:
+            labels = np.zeros(size, dtype=np.int64)
+            tasks.append(Batches(images, np.arange(size), labels, plan(seed, labels, batch_size=4)))
+        return Together(tasks)
+
+    def pixels(self, steps):
+        return [[part[0].flatten().tolist() for part in step] for step in steps]
+
+    def test_each_step_has_a_batch_of_every_task_and_shorter_tasks_begin_anew(self):
+        together = self.together(8, 22, 12)
+        steps = self.pixels(together)
+        assert len(together) == len(steps) == 6
+        short = [step[0] for step in steps]
+        for round_ in range(3):
+            assert sorted(short[2 * round_] + short[2 * round_ + 1]) == list(range(8))
+        assert len({*map(tuple, short)}) > 2  # rounds have orders of their own
+        assert sorted(sum((step[1] for step in steps), [])) == list(range(22))
+
+    @pytest.mark.parametrize("first", range(7))
+    def test_a_resumed_epoch_goes_on_where_it_was(self, first):
+        together = self.together(8, 22, 12)
+        together.set_epoch(3)
+        whole = self.pixels(together)
+        together.start_at(first)
+        assert self.pixels(together) == whole[first:]
+        assert self.pixels(together) == whole
+
+    def test_an_iteration_that_never_began_does_not_forget_where_to_start(self):
+        together = self.together(8)
+        together.start_at(1)
+        iter(together)
+        assert len(self.pixels(together)) == 1
+
+    def test_one_task_alone_has_the_batches_of_its_plan(self):
+        together = self.together(22)
+        together.set_epoch(2)
+        expected = [places.tolist() for places in together.tasks[0].plan.batches(2)]
+        assert self.pixels(together) == [[batch] for batch in expected]

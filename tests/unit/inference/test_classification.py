@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from foldwise.config.pipeline import CLASSIFICATION_METRICS
+from foldwise.config.metrics import CLASSIFICATION_METRICS
 from foldwise.inference.classification import CLASSIFICATION, classification_metrics
 from foldwise.inference.metrics import finite_or_none
 

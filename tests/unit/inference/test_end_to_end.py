@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from foldwise.artifacts import read_json, read_npz
+from foldwise.config import callbacks
 from foldwise.config.jobs import PredictConfig, ScoreConfig, TrainConfig
+from foldwise.data.files import DataFiles
 from foldwise.data.masks import MaskFiles, preprocess_masks
 from foldwise.data.tensors import open_tensors
-from foldwise.errors import DataError
-from foldwise.inference.predict import predict_fold
+from foldwise.errors import ConfigError, DataError
+from foldwise.inference.metrics import compute_metrics
+from foldwise.inference.predict import NO_VARIATIONS, predict_fold
 from foldwise.inference.score import score_fold
 from foldwise.tasks.task import read_task
 from foldwise.training.fold import ModelFiles, train_fold
@@ -31,15 +34,20 @@ def made(tmp_path_factory):
     return found
 
 
+def predict_config(made, tta=NO_VARIATIONS):
+    return PredictConfig(task=made.task_record, tensors=made.tensor_record, tta=tta)
+
+
 @pytest.fixture(scope="module")
 def result(made, make_pipeline, tmp_path_factory):
     """Files and score of a model."""
     folder = tmp_path_factory.mktemp("model")
     arch = {"name": "unet", "channels": [8, 16], "num_res_units": 1}
-    train = TrainConfig(pipeline=make_pipeline(arch=arch), task=made.task_record, tensors=made.tensor_record)
+    recipe = make_pipeline(arch=arch, preprocessing={"size": 8})
+    train = TrainConfig(pipeline=recipe, task=made.task_record, tensors=made.tensor_record)
     files = ModelFiles(folder / "model.json", folder / "metrics.csv", folder / "model.safetensors")
-    train_fold(train, "default", FOLD, made.task, made.tensors, files, masks=made.masks)
-    predict = PredictConfig(task=made.task_record, tensors=made.tensor_record)
+    train_fold(train, "default", FOLD, [DataFiles(made.task, made.tensors, made.masks)], files, revision=1)
+    predict = predict_config(made)
     logits, score = folder / "logits.npz", folder / "score.json"
     predict_fold(predict, files.record, files.weights, made.task, made.tensors, logits, masks=made.masks)
     score_fold(ScoreConfig(type="segmentation"), logits, score, "default", made.task_record.dataset, FOLD, "toy")
@@ -64,8 +72,26 @@ def test_ids_logits_and_masks_belong_together(made, result):
     assert set(np.unique(arrays["unlabeled_targets"])) == {255}
 
 
+def test_variations_of_images_and_maps_agree(made, result, tmp_path):
+    tta = callbacks.TestTimeAugmentation(variations=["identity", "hflip", "rot90", "rot180"])
+    config, logits = predict_config(made, tta), tmp_path / "logits.npz"
+    predict_fold(config, result.files.record, result.files.weights, made.task, made.tensors, logits, masks=made.masks)
+    arrays = read_npz(logits)
+    dice = compute_metrics("segmentation", ["dice"], arrays["test_logits"], arrays["test_targets"])["dice"]
+    assert dice > 0.8
+    assert dice != result.score["metrics"]["dice"]
+
+
+def test_crops_are_told_and_leave_nothing(made, result, tmp_path):
+    config = predict_config(made, callbacks.TestTimeAugmentation(variations=["identity", "crop_center"]))
+    files, logits = result.files, tmp_path / "logits.npz"
+    with pytest.raises(ConfigError, match=r"tta\.variations: got 'crop_center', expected variations that keep"):
+        predict_fold(config, files.record, files.weights, made.task, made.tensors, logits, masks=made.masks)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_prediction_without_masks_is_told_and_leaves_nothing(made, result, tmp_path):
-    config = PredictConfig(task=made.task_record, tensors=made.tensor_record)
+    config = predict_config(made)
     with pytest.raises(DataError, match="got tensors opened without masks"):
         predict_fold(config, result.files.record, result.files.weights, made.task, made.tensors, tmp_path / "a.npz")
     assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from foldwise.config.pipeline import Metrics
+from foldwise.config.metrics import Metrics
 from foldwise.inference.metrics import compute_metrics, finite_or_none
 
 GENERATOR = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from foldwise.config.pipeline import MULTILABEL_METRICS
+from foldwise.config.metrics import MULTILABEL_METRICS
 from foldwise.inference.multilabel import MULTILABEL, multilabel_metrics
 
 

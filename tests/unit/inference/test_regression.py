@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from foldwise.config.pipeline import REGRESSION_METRICS
+from foldwise.config.metrics import REGRESSION_METRICS
 from foldwise.inference.metrics import finite_or_none
 from foldwise.inference.regression import REGRESSION, ranks, regression_metrics
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as reference
 
 from foldwise import npz
-from foldwise.config.pipeline import SEGMENTATION_METRICS
+from foldwise.config.metrics import SEGMENTATION_METRICS
 from foldwise.inference.segmentation import SEGMENTATION, Confusion, segmentation_metrics
 
 GENERATOR = np.random.default_rng(0)

@@ -5,11 +5,12 @@ import torch
 from safetensors import safe_open
 
 from foldwise.artifacts import sha256
-from foldwise.config.pipeline import ResNet
+from foldwise.config.architectures import ResNet
 from foldwise.errors import DataError, MissingData
 from foldwise.models.network import build_network
 from foldwise.models.weights import read_weights, write_weights
 
+METADATA = {"std": "[0.5, 0.25]", "mean": "[1.0, 2.0]", "more": 'ä " ]'}
 ARCH = ResNet(name="resnet10", block_inplanes=[4, 4, 8, 8])
 
 
@@ -53,6 +54,36 @@ def test_the_file_is_plain_safetensors_and_holds_nothing_but_weights(weights, pa
 def test_bytes_do_not_depend_on_the_order_of_names_or_the_memory_order(weights, path, tmp_path):
     other = {name: tensor.contiguous() for name, tensor in reversed(weights.items())}
     assert write_weights(path, weights)["sha256"] == write_weights(tmp_path / "other", other)["sha256"]
+
+
+class TestMetadata:
+    def test_it_is_kept_beside_the_weights(self, weights, path):
+        recorded = write_weights(path, weights, METADATA)
+        with safe_open(path, "pt") as file:
+            assert file.metadata() == METADATA
+        found = read_weights(path, recorded)
+        assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+    def test_bytes_are_the_same_each_time(self, weights, path, tmp_path):
+        backwards = dict(reversed(METADATA.items()))
+        sums = {write_weights(tmp_path / str(n), weights, METADATA)["sha256"] for n in range(20)}
+        assert sums == {write_weights(path, weights, backwards)["sha256"]}
+
+    def test_without_any_the_file_is_as_it_was(self, weights, path, tmp_path):
+        assert write_weights(path, weights, {})["sha256"] == write_weights(tmp_path / "other", weights)["sha256"]
+
+    @pytest.mark.parametrize("length", range(8))
+    def test_tensors_begin_at_a_multiple_of_eight_bytes(self, path, length):
+        write_weights(path, {"a": torch.ones(3)}, {"mean": "x" * length})
+        assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
+
+
+def test_weights_that_share_memory_are_written_each(path):
+    shared = torch.rand(3)
+    found = read_weights(path, write_weights(path, {"a": shared, "b": shared, "c": shared[:2]}))
+    assert torch.equal(found["a"], shared)
+    assert torch.equal(found["b"], shared)
+    assert torch.equal(found["c"], shared[:2])
 
 
 def test_gradients_are_left_behind(path):

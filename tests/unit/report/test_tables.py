@@ -3,9 +3,15 @@
 import csv
 import statistics
 
+import numpy as np
 import pytest
 
-from foldwise.artifacts import write_json
+from foldwise.artifacts import write_json, write_npz
+from foldwise.config.jobs import ScoreConfig
+from foldwise.config.metrics import Metrics
+from foldwise.inference.bootstrap import draw_weights, percentile_interval
+from foldwise.inference.score import score_fold
+from foldwise.report import tables
 from foldwise.report.tables import tabulate_metrics
 
 ACCURACIES = {"small": [0.5, 0.75, 0.7], "much_larger": [0.9, 0.8, 1.0]}
@@ -15,11 +21,11 @@ ACCURACIES = {"small": [0.5, 0.75, 0.7], "much_larger": [0.9, 0.8, 1.0]}
 def tabulate(tmp_path):
     """Write records, tabulate them; returns the rows of the CSV file and the text."""
 
-    def run(records, metrics):
+    def run(records, metrics, **keys):
         paths = [tmp_path / f"{number}.json" for number in range(len(records))]
         for path, record in zip(paths, records, strict=True):
             write_json(path, record)
-        text = tabulate_metrics(paths, "digits", metrics, tmp_path / "table.csv")
+        text = tabulate_metrics(paths, "digits", metrics, tmp_path / "table.csv", **keys)
         return list(csv.reader((tmp_path / "table.csv").open(encoding="utf-8"))), text
 
     return run
@@ -83,3 +89,153 @@ def test_a_single_fold_has_a_mean_and_no_deviation(tabulate):
     rows, text = tabulate(models({"p": [0.5]}), {"p": ["accuracy"]})
     assert rows[1][3:] == ["0.5", "", "1"]
     assert text.splitlines()[-1].split() == ["accuracy", "0.5000"]
+
+
+def scores(pipeline, target, values, replicates=None, metric="accuracy"):
+    """Return a test score a fold."""
+    return [
+        {
+            "pipeline": pipeline,
+            "task": "digits",
+            "fold": fold,
+            "target": target,
+            "metrics": {metric: value},
+            **({"replicates": {metric: replicates[fold]}} if replicates else {}),
+        }
+        for fold, value in enumerate(values)
+    ]
+
+
+EVALUATED = (
+    *scores("a", "birds", [0.5, 0.7]),
+    *scores("a", "cats", [0.2, 0.4]),
+    *scores("old~b@fish", "birds", [0.9]),
+)
+ACCURACY = {"a": ["accuracy"], "old~b@fish": ["accuracy"]}
+
+
+class TestTargets:
+    def test_each_pipeline_and_target_has_a_row(self, tabulate):
+        rows, _ = tabulate(EVALUATED, ACCURACY, targets=["birds", "cats"])
+        assert [row[:2] for row in rows[1:]] == [["a", "birds"], ["a", "cats"], ["old~b@fish", "birds"]]
+        assert [float(row[3]) for row in rows[1:]] == pytest.approx([0.6, 0.3, 0.9])
+
+    def test_targets_other_than_the_pivot_are_named_in_the_text(self, tabulate):
+        records = [*scores("a", "digits", [0.5]), *EVALUATED]
+        _, text = tabulate(records, ACCURACY, targets=["birds", "cats", "digits"])
+        headings = [heading.strip() for heading in text.splitlines()[0].split("  ") if heading]
+        assert headings == ["metric", "a", "a (birds)", "a (cats)", "old~b@fish (birds)"]
+
+    def test_outer_folds_are_folds_of_the_pivot(self, tabulate):
+        records = [{**scores("a", f"digits+nested-{k}", [0.5 + k / 10])[0], "fold": 0} for k in range(3)]
+        rows, text = tabulate(records, {"a": ["accuracy"]})
+        assert [row[:3] for row in rows[1:]] == [["a", "digits", "accuracy"]]
+        assert float(rows[1][3]) == pytest.approx(0.6)
+        assert text.splitlines()[0].split() == ["metric", "a"]
+
+
+class TestIntervals:
+    def test_they_are_those_of_the_mean_over_folds_in_each_resample(self, tabulate):
+        one, other = [k / 1000 for k in range(1001)], [0.5 + k / 1000 for k in range(1001)]
+        rows, text = tabulate(scores("a", "digits", [0.5, 1.0], [one, other]), {"a": ["accuracy"]})
+        assert rows[0][-2:] == ["low", "high"]
+        assert [float(cell) for cell in rows[1][-2:]] == pytest.approx([0.275, 1.225])
+        assert text.splitlines()[2].split(maxsplit=1)[1] == "0.7500 ± 0.3536 [0.2750, 1.2250]"
+        assert text.splitlines()[-1] == tables.LEGEND
+
+    def test_resamples_that_go_together_are_averaged_together(self, tabulate):
+        up = [k / 1000 for k in range(1001)]
+        rows, _ = tabulate(scores("a", "digits", [0.5, 0.5], [up, up[::-1]]), {"a": ["accuracy"]})
+        assert [float(cell) for cell in rows[1][-2:]] == pytest.approx([0.5, 0.5])
+
+    def test_a_resample_without_a_value_in_a_fold_is_left_out(self, tabulate):
+        records = scores("a", "digits", [0.5, 0.5], [[0.5, None, 0.5], [0.5, 9.0, 0.5]])
+        rows, _ = tabulate(records, {"a": ["accuracy"]})
+        assert rows[1][-2:] == ["0.5", "0.5"]
+
+    def test_folds_without_a_value_do_not_count(self, tabulate):
+        records = scores("a", "digits", [0.5, None], [[0.4, 0.6], [None, None]])
+        rows, _ = tabulate(records, {"a": ["accuracy"]})
+        assert [float(cell) for cell in rows[1][-2:]] == pytest.approx([0.405, 0.595])
+
+    def test_folds_that_share_their_test_samples_are_resampled_together(self, tmp_path):
+        generator = np.random.default_rng(0)
+        targets, ids = np.arange(40) % 3, np.array([f"s{number}" for number in range(40)])
+        config = ScoreConfig(metrics=Metrics(classification=["accuracy"], bootstrap=200))
+        paths, right = [], []
+        for fold in range(3):
+            noisy = generator.normal(size=(40, 3)) + np.eye(3)[targets]
+            order = generator.permutation(40)  # files need not have samples in one order
+            arrays = {"logits": noisy[order], "targets": targets[order], "ids": ids[order]}
+            write_npz(tmp_path / "logits.npz", {f"test_{name}": array for name, array in arrays.items()})
+            paths.append(tmp_path / f"{fold}.json")
+            score_fold(config, tmp_path / "logits.npz", paths[-1], "p", "digits", fold, "digits")
+            right.append(noisy.argmax(axis=1) == targets)
+        tabulate_metrics(paths, "digits", {"p": ["accuracy"]}, tmp_path / "table.csv")
+        (weights,) = draw_weights(ids, 200, config.seed)
+        expected = percentile_interval(np.mean(right, axis=0) @ weights / 40)
+        row = list(csv.reader((tmp_path / "table.csv").open(encoding="utf-8")))[1]
+        assert [float(cell) for cell in row[-2:]] == pytest.approx(expected, abs=1e-5)
+
+    def test_where_there_are_none_cells_are_empty(self, tabulate):
+        records = [*scores("a", "digits", [0.5], [[0.4, 0.6]]), *scores("b", "digits", [0.5])]
+        rows, text = tabulate(records, {"a": ["accuracy"], "b": ["accuracy", "mcc"]})
+        assert [row[-2:] for row in rows[2:]] == [["", ""]] * 2
+        assert text.splitlines()[2].endswith("[0.4050, 0.5950]  0.5000")
+
+
+def test_what_is_learned_beside_the_pivot_has_rows_of_its_own(tabulate):
+    co_tasks = [
+        {"task": "birds", "type": "classification", "score": 1.0, "metrics": {"accuracy": 0.25, "mcc": 0.1}},
+        {"task": "ages", "type": "regression", "score": 2.0, "metrics": {"mae": 3.0, "r2": None}},
+        {"task": "cats", "type": "regression"},
+    ]
+    records = models({"p": [0.5, 0.7]}, type="classification", score=0.5, co_tasks=co_tasks)
+    rows, text = tabulate(records, {"p": ["accuracy"]})
+    assert [[row[1], row[2], row[5]] for row in rows[1:]] == [
+        *(["digits", "loss", "2"], ["digits", "accuracy", "2"]),
+        *(["birds", "loss", "2"], ["birds", "accuracy", "2"]),
+        *(["ages", "loss", "2"], ["ages", "mae", "2"], ["ages", "r2", "0"]),
+    ]
+    assert [float(row[3]) for row in rows[3:7]] == [1.0, 0.25, 2.0, 3.0]
+    assert "p (birds)" in text.splitlines()[0]
+
+
+def test_own_metrics_show_their_function_in_the_text_unless_another_is_called_so(tabulate):
+    names = ["mine:kappa", "mine:accuracy", "accuracy"]
+    record = {"pipeline": "p", "metrics": dict.fromkeys(names, 0.5)}
+    rows, text = tabulate([record], {"p": names})
+    assert [row[2] for row in rows[1:]] == names
+    assert [line.split()[0] for line in text.splitlines()[2:]] == ["kappa", "mine:accuracy", "accuracy"]
+
+
+def test_own_metrics_have_no_row_where_they_are_not_measured(tabulate):
+    co_tasks = [{"task": "birds", "type": "classification", "score": 1.0, "metrics": {"accuracy": 0.25}}]
+    records = models({"p": [0.5, 0.7]}, type="classification", score=0.5, co_tasks=co_tasks)
+    rows, _ = tabulate(records, {"p": ["accuracy", "mine:kappa"]})
+    assert [row[2] for row in rows[1:]] == ["loss", "accuracy"] * 2
+
+
+def test_what_a_terminal_would_obey_is_written_as_escapes(tabulate):
+    name = "p\x1b[2Jq\u202e"
+    rows, text = tabulate(scores(name, "birds\x07", [0.5], metric="a\x1b"), {name: ["a\x1b"]}, targets=["birds\x07"])
+    assert rows[1][:3] == [name, "birds\x07", "a\x1b"]
+    assert text.splitlines()[0].split("  ")[1:] == ["p\\x1b[2Jq\\u202e (birds\\x07)"]
+    assert text.splitlines()[2].startswith("a\\x1b ")
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+
+
+def test_wide_tables_become_several_below_each_other(tabulate):
+    names = [f"pipeline_number_{k:02d}" for k in range(9)]
+    _, text = tabulate(models({name: [0.5, 0.7] for name in names}), {name: ["accuracy"] for name in names})
+    parts = text.split("\n\n")
+    assert len(parts) == 2
+    assert max(map(len, text.splitlines())) <= tables.WIDTH
+    assert [word for part in parts for word in part.splitlines()[0].split()[1:]] == names
+    assert all(part.splitlines()[2].startswith("accuracy  0.6000 ± 0.1414") for part in parts)
+
+
+def test_a_column_that_is_too_wide_has_a_table_of_its_own(tabulate):
+    names = ["short", "x" * 130, "other"]
+    _, text = tabulate(models({name: [0.5] for name in names}), {name: ["accuracy"] for name in names})
+    assert [part.splitlines()[0].split()[1:] for part in text.split("\n\n")] == [[name] for name in names]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from foldwise.config.definition import TaskRecord
 from foldwise.config.names import parse_tag
 from foldwise.errors import DataError
-from foldwise.tasks.samples import Sample
+from foldwise.tasks.samples import Sample, target_column
 from foldwise.tasks.splits import deal_balanced_folds, fold_samples
-from foldwise.tasks.tags import apply_tag
+from foldwise.tasks.tags import Content, apply_tag
 
 CLASSES = ["b", "a", "c"]
 OTHERS = [Sample("t0", "test", "i", "a", ""), Sample("t1", "test", "i", "c", ""), Sample("u", "unlabeled", "i", "", "")]
@@ -25,13 +25,15 @@ def make_samples(labels, groups=None):
 SAMPLES = make_samples(["a"] * 50 + ["b"] * 30 + ["c"] * 20)
 
 
-def apply(text, samples=SAMPLES, classes=CLASSES, folds=None, parent_folds=5, **keys):
+def apply(text, samples=SAMPLES, classes=CLASSES, folds=None, parent_folds=5, column=None, **keys):
     tag = parse_tag(text, "tasks")
     parent = TaskRecord(dataset="toy", **{**keys, "n_folds": parent_folds})
     if folds is None:
         folds = fold_samples(samples, parent, "fold", "task toy")
     record = TaskRecord(dataset="toy", **{"n_folds": parent_folds, **keys}, tags=[str(tag)])
-    return apply_tag(tag, samples, folds, classes, record, f"task toy+{tag}")
+    content = Content(samples, folds, classes, column or target_column(record))
+    made = apply_tag(tag, content, record, f"task toy+{tag}")
+    return list(made.samples), dict(made.folds), list(made.classes)
 
 
 def message_of(text, *args, **keys):
@@ -187,18 +189,17 @@ class TestClasses:
         assert "by name and by index" in message_of("classes-a.1")
 
     @pytest.mark.parametrize(
-        ("columns", "targets", "expected"),
+        ("column", "targets", "expected"),
         [
-            ({}, ["b;a;c", "b", ""], ["a;c", "", ""]),
-            ({"soft_classes": "p"}, ["0.1;0.2;0.3", "1.0;0.0;0.5"], ["0.2;0.3", "0.0;0.5"]),
-            ({}, ["0.1;0.2;0.3", "1.0;0.0;0.5"], ["0.2;0.3", "0.0;0.5"]),
+            ("classes", ["b;a;c", "b", ""], ["a;c", "", ""]),
+            ("soft_classes", ["0.1;0.2;0.3", "1.0;0.0;0.5"], ["0.2;0.3", "0.0;0.5"]),
         ],
     )
-    def test_multilabel_samples_stay_and_lose_targets(self, columns, targets, expected):
+    def test_multilabel_samples_stay_and_lose_targets(self, column, targets, expected):
         parent = [Sample(f"s{k}", "train", "i", target, "") for k, target in enumerate(targets)]
         unlabeled = Sample("u", "unlabeled", "i", "", "")
         folds = {f"s{k}": k % 2 for k in range(len(targets))}
-        keys = {"type": "multilabel", "columns": columns, "parent_folds": 2}
+        keys = {"type": "multilabel", "column": column, "parent_folds": 2}
         samples, kept, classes = apply("classes-a.c", [*parent, unlabeled], folds=folds, **keys)
         assert [sample.target for sample in samples] == [*expected, ""]
         assert (kept, classes) == (folds, ["a", "c"])

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from foldwise.data.augment import Augment, Normalize
-from foldwise.data.batches import Batches, BatchPlan, TrainingPlan
+from foldwise.data.batches import Batches, BatchPlan, Together, TrainingPlan
 from foldwise.models.network import Network
 from foldwise.training.callbacks import KeepWeights, ReportEpochs
-from foldwise.training.fold import build_trainer
-from foldwise.training.module import FoldModule
+from foldwise.training.fit import build_trainer
+from foldwise.training.module import FoldModule, LearnedTask
 from foldwise.training.objective import Objective
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 2, 2, 3), dtype=np.uint8)
@@ -52,13 +52,14 @@ def fit(make_pipeline):
             optimizer={"name": "sgd", "lr": 0.1},
         )  # fmt: skip
         plan = TrainingPlan(LABELS, pipeline.sampling, 0)
-        train = Batches(IMAGES, np.arange(8), LABELS, plan)
+        train = Together([Batches(IMAGES, np.arange(8), LABELS, plan)])
         val = Batches(IMAGES, np.arange(8), LABELS, BatchPlan(8, 4))
         normalize = Normalize([0.5] * 3, [0.25] * 3)
         network = Network(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4)), 4, [2])
         augment = Augment([], (2, 2), normalize)
         objective = Objective("classification", ("a", "b"), Scripted(losses))
-        module = FoldModule(network, pipeline, objective, augment, normalize, 0, 2)
+        task = LearnedTask("toy", objective, augment, normalize)
+        module = FoldModule(network, pipeline, [task], [1.0], 0, 2)
         build_trainer(pipeline, list(callbacks)).fit(module, train, val)
 
     return run

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 
 from foldwise.artifacts import FORMAT_VERSION, read_csv, read_json, sha256
 from foldwise.config.definition import TaskRecord
-from foldwise.config.pipeline import CLASSIFICATION_METRICS, Pipeline
+from foldwise.config.metrics import CLASSIFICATION_METRICS
+from foldwise.config.pipeline import Pipeline
 from foldwise.errors import ConfigError, DataError
 from foldwise.inference.classification import classification_metrics
 from foldwise.inference.predict import load_network, predict
@@ -53,6 +54,7 @@ class TestFiles:
             "fold": 0,
             "classes": list(digits_task.classes),
             "channels": 3,
+            "size": [8, 8],
             "normalization": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
             "seed": 42,
             "definition": {"dataset": "digits"},
@@ -153,7 +155,7 @@ class TestLearning:
 
 class TestMistakes:
     def test_a_loss_that_is_not_finite_names_epoch_step_and_learning_rate(self, train, tmp_path):
-        expected = r"_loss in epoch 0, step 2, learning rate 1e\+30: got (nan|inf), expected a finite loss"
+        expected = r"the training loss in epoch 0, step 1, learning rate 1e\+30: got (nan|inf), expected a finite loss"
         with pytest.raises(DataError, match=expected) as caught:
             train(tmp_path / "model", optimizer={"name": "sgd", "lr": 1e30}, **SHORT)
         assert "optimizer.lr" in caught.value.remedy

@@ -1,15 +1,28 @@
 """Objectives of every task type, by hand and against each other."""
 
+import re
+import sys
+
 import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
 
-from foldwise.config.pipeline import LOSSES, LossChoice
+from foldwise.config.losses import (
+    LOSSES,
+    BinaryCrossEntropy,
+    CrossEntropy,
+    DiceCrossEntropy,
+    Focal,
+    Huber,
+    LossChoice,
+    OwnLoss,
+    SquaredError,
+)
 from foldwise.data.batches import Masks
-from foldwise.errors import ConfigError
+from foldwise.errors import ConfigError, DataError
 from foldwise.models.scale import TargetScale
-from foldwise.training.losses import build_loss, dice_loss
+from foldwise.training.losses import build_loss, co_task_loss, dice_loss
 
 CLASSES = ("a", "b", "c")
 LABELS = np.array([0, 1, 1, 2, 2, 2, 2])
@@ -280,3 +293,186 @@ class TestSegmentation:
         labels = LABELED.repeat(1, 40, 40)
         assert loss(large, labels).dtype == torch.float32
         assert loss(large, labels).item() == pytest.approx(loss(large.float(), labels).item())
+
+
+MODULE = """
+import torch
+
+mean = torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 0.5]))
+
+
+def margin(logits, targets, width=1.0, *, power=1):
+    right = logits.gather(1, targets[:, None])
+    return ((logits - right + width).clamp_min(0) ** power).mean()
+
+
+def relative(logits, targets):
+    assert logits.dtype == torch.float64
+    return ((logits[:, 0] - targets).abs() / targets).mean()
+
+
+def kind(logits, targets):
+    return logits.float().mean() * 0 + logits.element_size()
+
+
+def each(logits, targets):
+    return logits.sum(dim=1)
+
+
+def one(logits, targets):
+    return logits.mean()[None]
+
+
+def count(logits, targets):
+    return (logits.argmax(dim=1) == targets).sum()
+
+
+def cut(logits, targets):
+    return logits.detach().mean()
+
+
+def number(logits, targets):
+    return logits.mean().item()
+
+
+def fails(logits, targets):
+    return logits @ targets
+
+
+def full(logits, targets):
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def short(logits):
+    return logits.mean()
+"""
+
+
+class TestOwn:
+    @pytest.fixture(autouse=True)
+    def _module(self, tmp_path, monkeypatch):
+        (tmp_path / "losses_of_test.py").write_text(MODULE)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        yield
+        sys.modules.pop("losses_of_test", None)
+
+    def build(self, function, kind="classification", scale=None, **arguments):
+        loss = OwnLoss(name=f"losses_of_test:{function}", arguments=arguments)
+        return build_loss(loss, kind, LABELS, CLASSES, scale)
+
+    def told(self, function):
+        with pytest.raises(DataError) as caught:
+            self.build(function)(LOGITS.clone().requires_grad_(), TARGETS)
+        return caught.value.message
+
+    @pytest.mark.parametrize(
+        ("arguments", "width", "power"), [({}, 1.0, 1), ({"width": 0.5}, 0.5, 1), ({"power": 2, "width": 2.0}, 2.0, 2)]
+    )
+    def test_it_is_called_with_logits_targets_and_its_arguments(self, arguments, width, power):
+        values, labels = LOGITS.numpy(), TARGETS.numpy()
+        right = values[np.arange(4), labels][:, None]
+        expected = (np.maximum(values - right + width, 0) ** power).mean()
+        assert self.build("margin", **arguments)(LOGITS, TARGETS).item() == pytest.approx(expected)
+
+    def test_its_gradient_reaches_the_logits(self):
+        found = []
+        for loss in (self.build("mean").double(), build(class_weights=WEIGHTS)):
+            logits = LOGITS.clone().requires_grad_()
+            loss(logits, TARGETS).backward()
+            found.append(logits.grad)
+        assert torch.equal(*found)
+
+    def test_of_a_regression_logits_and_targets_have_the_units_of_the_targets(self):
+        targets, scale = torch.tensor([1000.0, 1040.0, 1010.0, 1020.0]), TargetScale(1020.0, 20.0)
+        found = self.build("relative", "regression", scale)(LOGITS[:, :1], targets)
+        expected = np.abs(LOGITS[:, 0].numpy() * 20 + 1020 - targets.numpy()) / targets.numpy()
+        assert found.item() == pytest.approx(expected.mean())
+
+    @pytest.mark.parametrize(("dtype", "size"), [(torch.bfloat16, 4), (torch.float32, 4), (torch.float64, 8)])
+    def test_logits_have_at_least_32_bits(self, dtype, size):
+        assert self.build("kind")(LOGITS.to(dtype), TARGETS) == size
+
+    @pytest.mark.parametrize(
+        ("function", "found"),
+        [
+            ("each", r"a tensor of shape \(4,\) and torch\.float64, expected .* Return the mean over the batch\."),
+            ("one", r"a tensor of shape \(1,\) and torch\.float64, expected a tensor of shape \(\) with a gradient.*"),
+            ("count", r"a tensor of shape \(\) and torch\.int64, expected .*"),
+            ("cut", r"a tensor without gradient, expected .* Compute it from logits, by torch\."),
+            (
+                "number",
+                r"a value of type float, expected a tensor of shape \(\) with a gradient, the mean loss of a batch\.",
+            ),
+            ("fails", r"RuntimeError: .* See .*losses_of_test\.py line \d+, `return logits @ targets`\."),
+        ],
+    )
+    def test_what_it_does_wrong_is_told_with_its_name(self, function, found):
+        assert re.fullmatch(rf"losses_of_test:{function}: got {found}", self.told(function))
+
+    def test_in_validation_there_is_no_gradient_to_miss(self):
+        with torch.no_grad():
+            assert self.build("cut")(LOGITS, TARGETS).item() == pytest.approx(LOGITS.mean().item())
+
+    def test_a_full_device_is_for_others_to_tell(self):
+        with pytest.raises(torch.OutOfMemoryError):
+            self.build("full")(LOGITS, TARGETS)
+
+    @pytest.mark.parametrize(
+        ("function", "arguments", "called"),
+        [
+            ("short", {}, "def short(logits), expected def short(logits, targets)"),
+            ("margin", {"widht": 2.0}, "power=1), expected def margin(logits, targets, widht)"),
+        ],
+    )
+    def test_wrong_arguments_are_told_before_training(self, function, arguments, called):
+        with pytest.raises(DataError) as caught:
+            self.build(function, **arguments)
+        assert f"{called}. Mend it, or loss.arguments." in caught.value.message
+
+    def test_a_function_that_is_not_there_is_told_with_the_key(self):
+        with pytest.raises(ConfigError, match=r"^loss\.name: got 'losses_of_test:margn' .* Did you mean 'margin'\?"):
+            self.build("margn")
+
+
+OWN = OwnLoss(name="mine:loss")
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "expected"),
+    [
+        (OWN, "classification", CrossEntropy()),
+        (OWN, "segmentation", DiceCrossEntropy(name="dice_ce")),
+        (Focal(name="focal", gamma=1.0, class_weights=WEIGHTS), "classification", Focal(name="focal", gamma=1.0)),
+        (Focal(name="focal", class_weights="auto"), "classification", Focal(name="focal", class_weights="auto")),
+        (Focal(name="focal"), "multilabel", BinaryCrossEntropy(name="bce")),
+        (SquaredError(name="mse"), "regression", SquaredError(name="mse")),
+        (SquaredError(name="mse"), "classification", CrossEntropy()),
+        (DiceCrossEntropy(name="dice_ce", class_weights="auto"), "regression", Huber(name="huber")),
+        (CrossEntropy(name="cross_entropy"), "segmentation", CrossEntropy(name="cross_entropy")),
+        (CrossEntropy(label_smoothing=0.2), "classification", CrossEntropy(label_smoothing=0.2)),
+        (CrossEntropy(label_smoothing=0.2), "multilabel", BinaryCrossEntropy(name="bce", label_smoothing=0.2)),
+        (CrossEntropy(label_smoothing=0.2, class_weights="auto"), "regression", Huber(name="huber")),
+        (
+            CrossEntropy(label_smoothing=0.2, class_weights="auto"),
+            "segmentation",
+            DiceCrossEntropy(name="dice_ce", class_weights="auto"),
+        ),
+        (CrossEntropy(class_weights=WEIGHTS), "multilabel", BinaryCrossEntropy(name="bce")),
+    ],
+)
+def test_a_co_task_has_the_loss_of_the_pipeline_where_it_goes_with_its_type(loss, kind, expected):
+    assert co_task_loss(loss, kind) == expected
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("given", [OWN, Huber(name="huber"), CrossEntropy(label_smoothing=0.1, class_weights="auto")])
+def test_the_loss_of_a_co_task_can_always_be_built(kind, given):
+    scale = TargetScale(0.0, 1.0)
+    targets = {
+        "classification": LABELS,
+        "multilabel": TestMultilabel.TARGETS,
+        "regression": LABELS.astype(np.float32),
+        "segmentation": Masks(np.zeros((2, 2, 2), np.uint8), np.arange(2)),
+    }[kind]
+    assert isinstance(build_loss(co_task_loss(given, kind), kind, targets, CLASSES, scale), torch.nn.Module)

@@ -8,14 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from foldwise.config.pipeline import CLASSIFICATION_METRICS, Operation
+from foldwise.config.metrics import CLASSIFICATION_METRICS
+from foldwise.config.pipeline import Operation
 from foldwise.data.augment import Augment, Normalize
-from foldwise.data.batches import Batches, BatchPlan, TrainingPlan
+from foldwise.data.batches import Batches, BatchPlan, Together, TrainingPlan
 from foldwise.errors import DataError
 from foldwise.inference.classification import classification_metrics
 from foldwise.models.network import Network
-from foldwise.training.fold import build_trainer
-from foldwise.training.module import FoldModule
+from foldwise.training.fit import build_trainer
+from foldwise.training.module import FoldModule, LearnedTask
 from foldwise.training.objective import Objective
 
 COUNT, SEED = 50, 7
@@ -27,7 +28,7 @@ AFFINE = Operation.model_validate({"name": "RandomAffine", "degrees": 30.0, "p":
 
 
 class Watch(lightning.Callback):
-    """Note which images each epoch sees, one random number of each epoch, and the network's mode."""
+    """Note which images each epoch sees, a random number after each step, and the network's mode."""
 
     def __init__(self):
         self.images, self.randoms, self.modes = [], [], []
@@ -35,9 +36,12 @@ class Watch(lightning.Callback):
     def on_train_batch_start(self, trainer, module, batch, index):
         if index == 0:
             self.images.append([])
-            self.randoms.append(torch.rand(1).item())
-        self.images[-1] += batch[0][:, 0, 0, 0].tolist()
+        ((pixels, _),) = batch
+        self.images[-1] += pixels[:, 0, 0, 0].tolist()
         self.modes.append(("train", module.network.training))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, index):
+        self.randoms.append(torch.rand(1).item())
 
     def on_validation_batch_start(self, trainer, module, batch, index):
         torch.rand(3)  # what validation draws must not matter
@@ -48,7 +52,7 @@ class Watch(lightning.Callback):
 def batches(make_pipeline):
     """Training and validation batches; the last validation batch is smaller."""
     plan = TrainingPlan(LABELS, make_pipeline(sampling={"sample_num": 0, "batch_size": 16}).sampling, SEED)
-    return Batches(IMAGES, PLACES, LABELS, plan), Batches(IMAGES, PLACES, LABELS, BatchPlan(COUNT, 20))
+    return Together([Batches(IMAGES, PLACES, LABELS, plan)]), Batches(IMAGES, PLACES, LABELS, BatchPlan(COUNT, 20))
 
 
 @pytest.fixture
@@ -62,7 +66,8 @@ def make_module(make_pipeline):
         augment = Augment(list(operations), (4, 4), normalize)
         pipeline = make_pipeline(**{"trainer": {"max_epochs": 3}, **sections})
         objective = Objective("classification", ("a", "b"), loss or nn.CrossEntropyLoss())
-        return FoldModule(network, pipeline, objective, augment, normalize, SEED, 4)
+        task = LearnedTask("toy", objective, augment, normalize)
+        return FoldModule(network, pipeline, [task], [1.0], SEED, 4)
 
     return make
 
@@ -83,17 +88,18 @@ def validate(module):
 class TestBatch:
     def test_the_loss_of_a_batch_is_that_of_its_normalised_images(self, make_module, batches):
         module = make_module()
-        pixels, labels = next(iter(batches[0]))
+        ((pixels, labels),) = step = next(iter(batches[0]))
         expected = nn.functional.cross_entropy(module.network((pixels / 255 - 0.5) / 0.25), labels)
-        assert module.training_step((pixels, labels), 0).item() == pytest.approx(expected.item(), rel=1e-5)
+        assert module.training_step(step, 0).item() == pytest.approx(expected.item(), rel=1e-5)
 
     def test_training_images_are_augmented_and_validation_images_are_not(self, make_module, batches):
         module = make_module(operations=[AFFINE])
-        batch = next(iter(batches[0]))
-        assert module.training_step(batch, 0).item() != module.training_step(batch, 1).item()
+        (batch,) = step = next(iter(batches[0]))
+        assert module.training_step(step, 0).item() != module.training_step(step, 1).item()
+        module.on_validation_epoch_start()
         for index in (0, 1):
             module.validation_step(batch, index)
-        (first, _), (second, _) = module.validation.parts
+        (first, _), (second, _) = module.validations[0].parts
         assert torch.equal(first, second)
 
 
@@ -101,7 +107,7 @@ class TestOptimisers:
     def test_without_a_schedule_there_is_an_optimiser_only(self, make_module):
         optimizer = make_module(optimizer={"name": "sgd", "lr": 0.5}).configure_optimizers()
         assert isinstance(optimizer, torch.optim.SGD)
-        assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5]
+        assert [group["lr"] for group in optimizer.param_groups] == [0.5]
 
     def test_a_schedule_is_stepped_after_each_optimiser_step_and_lasts_the_whole_training(self, make_module):
         found = make_module(lr_scheduler={"name": "cosine"}).configure_optimizers()
@@ -118,17 +124,19 @@ class TestEpochs:
     def test_every_epoch_sees_the_images_in_the_order_of_its_plan(self, make_module, batches):
         watch = Watch()
         fit(make_module(), batches, watch)
-        assert watch.images == [batches[0].plan.order(epoch).tolist() for epoch in range(3)]
+        assert watch.images == [batches[0].tasks[0].plan.order(epoch).tolist() for epoch in range(3)]
 
-    def test_random_numbers_depend_on_seed_and_epoch_alone(self, make_module, batches):
+    def test_random_numbers_of_a_step_depend_on_seed_epoch_and_step_alone(self, make_module, batches):
         found = []
         for state in (1, 2):
-            module, watch = make_module(operations=[AFFINE] * state), Watch()
+            module, watch = make_module(operations=[AFFINE]), Watch()
             torch.manual_seed(state)
+            for _ in range(state):
+                torch.rand(state)
             fit(module, batches, watch)
             found.append(watch.randoms)
         assert found[0] == found[1]
-        assert len(set(found[0])) == 3
+        assert len(set(found[0])) == 3 * len(batches[0])
 
     def test_dropout_and_batch_statistics_are_on_in_training_and_off_in_validation(self, make_module, batches):
         watch = Watch()
@@ -155,7 +163,7 @@ class TestCurves:
         frozen = make_module(optimizer={"name": "sgd", "lr": 1e-12})
         fit(frozen, batches)
         losses = []
-        for pixels, labels in batches[0]:
+        for ((pixels, labels),) in batches[0]:
             losses.append(nn.functional.cross_entropy(frozen.network((pixels / 255 - 0.5) / 0.25), labels).item())
         assert frozen.curves[-1]["train_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
@@ -175,7 +183,7 @@ def test_a_validation_loss_that_is_not_finite_names_epoch_step_and_learning_rate
     with pytest.raises(DataError) as caught:
         fit(module, batches)
     assert caught.value.message == (
-        "val_loss in epoch 0, step 4, learning rate 0.02: got nan, expected a finite loss. "
-        "Lower optimizer.lr or set trainer.gradient_clip_val."
+        "the validation loss in epoch 0, step 4, learning rate 0.02: got nan, expected a finite loss. "
+        "Lower optimizer.lr or set trainer.gradient_clip_val; the last good state is kept until then."
     )
     assert module.curves == []

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from foldwise.config.pipeline import CrossEntropy, Metrics
+from foldwise.config.losses import CrossEntropy
+from foldwise.config.metrics import Metrics
 from foldwise.inference.metrics import compute_metrics
 from foldwise.models.scale import TargetScale
 from foldwise.training.objective import Objective, build_objective, start_validation

@@ -1,11 +1,14 @@
 """Optimisers with a learning rate for backbone and head each, and schedules step by step."""
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from foldwise.config.pipeline import (
+from foldwise.config.architectures import ResNet
+from foldwise.config.optimization import (
     SGD,
     Adam,
     AdamW,
@@ -14,11 +17,15 @@ from foldwise.config.pipeline import (
     CosineRestart,
     Exponential,
     OneCycle,
-    ResNet,
+    Plateau,
+    RMSprop,
     Step,
 )
+from foldwise.errors import ConfigError
+from foldwise.models.lora import add_lora
 from foldwise.models.network import build_network
 from foldwise.training.optimisers import build_optimizer, build_scheduler
+from foldwise.training.state import read_state, write_state
 
 STEPS, EPOCHS = 4, 4
 TOTAL = STEPS * EPOCHS
@@ -68,6 +75,12 @@ class TestOptimisers:
                 {"momentum": 0.5, "nesterov": True, "weight_decay": 0.3},
             ),
             (SGD(), torch.optim.SGD, {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0}),
+            (RMSprop(), torch.optim.RMSprop, {"alpha": 0.99, "momentum": 0.0, "weight_decay": 0.0, "eps": 1e-8}),
+            (
+                RMSprop(alpha=0.9, momentum=0.5, weight_decay=0.1, eps=1e-3),
+                torch.optim.RMSprop,
+                {"alpha": 0.9, "momentum": 0.5, "weight_decay": 0.1, "eps": 1e-3, "centered": False},
+            ),
         ],
         ids=lambda value: None if isinstance(value, dict) else getattr(value, "name", getattr(value, "__name__", "")),
     )
@@ -94,6 +107,102 @@ class TestOptimisers:
         optimizer.step()
         for name, parameter in network.named_parameters():
             assert torch.equal(parameter, before[name]) == name.startswith("backbone")
+
+    def test_rmsprop_takes_the_step_of_its_formula(self, network):
+        before = [parameter.detach().clone() for parameter in network.parameters()]
+        optimizer = build_optimizer(RMSprop(lr=0.1, alpha=0.9, eps=1e-3), network)
+        for parameter in network.parameters():
+            parameter.grad = torch.full_like(parameter, 2.0)
+        optimizer.step()
+        step = 0.1 * 2 / (math.sqrt(0.1 * 2**2) + 1e-3)
+        for old, new in zip(before, network.parameters(), strict=True):
+            torch.testing.assert_close(new.detach(), old - step)
+
+    def test_groups_have_names(self, network):
+        assert [group["name"] for group in build_optimizer(AdamW(), network).param_groups] == ["backbone", "heads"]
+
+    def test_a_frozen_backbone_is_left_out(self, network):
+        network.freeze_backbone()
+        (group,) = build_optimizer(AdamW(lr=0.1, backbone_lr_factor=0.1), network).param_groups
+        assert (group["name"], group["lr"]) == ("heads", 0.1)
+        assert [id(p) for p in group["params"]] == [id(p) for p in network.heads.parameters()]
+
+    def test_adapters_of_a_frozen_backbone_learn_as_a_backbone(self, network):
+        network.freeze_backbone()
+        count = add_lora(network.backbone, r=2, alpha=4.0, dropout=0.0)
+        backbone, heads = build_optimizer(AdamW(lr=0.1, backbone_lr_factor=0.1), network).param_groups
+        assert (backbone["name"], backbone["lr"]) == ("backbone", pytest.approx(0.01))
+        assert len(backbone["params"]) == 2 * count
+        assert [id(p) for p in heads["params"]] == [id(p) for p in network.heads.parameters()]
+
+    def test_a_network_in_which_nothing_learns_is_refused(self, network):
+        network.requires_grad_(False)
+        with pytest.raises(
+            ConfigError, match="optimizer: got a network without parameters that learn, expected a head"
+        ):
+            build_optimizer(AdamW(), network)
+
+
+FUSED = [AdamW(lr=0.01), Adam(lr=0.01, weight_decay=0.1), SGD(lr=0.01, nesterov=True, weight_decay=0.1)]
+
+
+class TestFused:
+    """One kernel makes a whole step where there is one; it must be the step of the others."""
+
+    def learn(self, network, optimizer):
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(5):
+            for parameter in network.parameters():
+                values = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = torch.empty_like(parameter).copy_(values)  # lies in memory as the parameter does
+            optimizer.step()
+        return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+    @pytest.mark.parametrize("config", FUSED, ids=lambda config: config.name)
+    def test_steps_are_those_of_the_loop_and_the_same_bytes_in_every_run(self, network, config):
+        found = []
+        for fused in (True, True, False):
+            copied = copy.deepcopy(network)
+            optimizer = build_optimizer(config, copied)
+            for group in optimizer.param_groups:
+                assert group["fused"]
+                group.update(fused=fused, foreach=False)
+            found.append(self.learn(copied, optimizer))
+        assert torch.equal(found[0], found[1])
+        torch.testing.assert_close(found[0], found[2])
+
+    @pytest.mark.parametrize("config", FUSED, ids=lambda config: config.name)
+    def test_a_weight_that_is_part_of_a_larger_tensor_is_stepped_right(self, network, config):
+        found = []
+        for part in (torch.ones(5, 12)[:, :8], torch.ones(5, 8)):
+            copied = copy.deepcopy(network)
+            copied.heads[0].weight = torch.nn.Parameter(part)
+            found.append(self.learn(copied, build_optimizer(config, copied)))
+        torch.testing.assert_close(*found)
+
+    def test_rmsprop_has_no_such_kernel(self, network):
+        assert "fused" not in build_optimizer(RMSprop(), network).defaults
+
+    def test_weights_on_a_device_without_such_a_kernel_are_stepped_as_ever(self, network):
+        groups = build_optimizer(AdamW(), network.to("meta")).param_groups
+        assert not any(group["fused"] for group in groups)
+
+    @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+    def test_gradients_are_clipped_in_mixed_precision(self, network, precision):
+        from lightning.pytorch.plugins.precision import MixedPrecision
+
+        scaler = torch.amp.GradScaler("cpu") if precision == "16-mixed" else None
+        plugin = MixedPrecision(precision, "cpu", scaler)
+        optimizer = build_optimizer(SGD(lr=1.0, momentum=0.0), network)
+        before = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+        loss = network(torch.rand(8, 3, 8, 8)).square().sum()
+        (scaler.scale(loss) if scaler else loss).backward()
+        if scaler:
+            scaler.unscale_(optimizer)
+        plugin.clip_gradients(optimizer, 0.5)
+        scaler.step(optimizer) if scaler else optimizer.step()
+        after = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+        assert (after - before).norm().item() == pytest.approx(0.5, rel=1e-3)
 
 
 class TestSchedules:
@@ -161,3 +270,69 @@ class TestWarmup:
 
     def test_a_rise_longer_than_training_is_cut_off(self, rates):
         assert rates(Cosine(warmup_epochs=8.0)) == pytest.approx([0.01 + 0.99 * k / 32 for k in range(TOTAL)])
+
+
+class TestPlateau:
+    LOSSES = (5.0, 4.0, 4.0, 4.0, 3.0, 3.5, 3.0, 3.0, 3.0, 3.0)
+
+    @pytest.fixture
+    def start(self, network):
+        """Return an optimiser with rates 0.5 and 1.0, and its schedule."""
+
+        def start(**keys):
+            optimizer = build_optimizer(SGD(lr=1.0, backbone_lr_factor=0.5), network)
+            return optimizer, build_scheduler(Plateau(**keys), optimizer, STEPS, EPOCHS)
+
+        return start
+
+    def run(self, optimizer, scheduler, losses):
+        """Return the rates of backbone and head in each epoch, and after the last one."""
+        found = [[group["lr"] for group in optimizer.param_groups]]
+        for loss in losses:
+            scheduler.step(loss)
+            found.append([group["lr"] for group in optimizer.param_groups])
+        assert scheduler.get_last_lr() == found[-1]
+        return np.array(found)
+
+    def test_lightning_knows_it(self, start):
+        assert isinstance(start()[1], torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+    def test_the_rate_drops_when_the_loss_has_not_fallen_for_longer_than_patience(self, start):
+        found = self.run(*start(factor=0.1, patience=1), self.LOSSES)
+        #         losses: 5 4 4, 4 drops, 3 falls, 3.5, 3 drops, 3, 3 drops, 3
+        expected = [1.0, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+        assert found[:, 1] == pytest.approx(expected)
+        assert found[:, 0] == pytest.approx(np.array(expected) / 2)
+
+    def test_the_rate_never_goes_below_the_lowest(self, start):
+        found = self.run(*start(factor=0.1, patience=0, min_lr=0.03), [1.0] * 6)
+        assert found[:, 1] == pytest.approx([1.0, 1.0, 0.1, 0.03, 0.03, 0.03, 0.03])
+        assert found[:, 0] == pytest.approx([0.5, 0.5, 0.05, 0.03, 0.03, 0.03, 0.03])
+
+    @pytest.mark.parametrize("level", [-2.0, 0.0, 2.0])
+    def test_a_loss_of_any_sign_may_stop_falling(self, start, level):
+        assert self.run(*start(factor=0.5, patience=1), [level] * 3)[-1, 1] == 0.5
+        assert self.run(*start(factor=0.5, patience=1), [level - 1e-6 * k for k in range(5)])[-1, 1] == 1.0
+
+    @pytest.mark.parametrize(("epochs", "rise"), [(1.0, 1), (2.4, 2), (3.6, 4), (0.4, 0)])
+    def test_a_linear_rise_of_whole_epochs_comes_first(self, start, epochs, rise):
+        found = self.run(*start(warmup_epochs=epochs, factor=0.1, patience=1), [9.0] * rise + list(self.LOSSES))
+        expected = [0.01 + 0.99 * k / rise for k in range(rise)]
+        plain = self.run(*start(factor=0.1, patience=1), self.LOSSES)
+        assert found[:, 1] == pytest.approx([*expected, *plain[:, 1]])
+        assert (found[rise:] == plain).all()
+
+    @pytest.mark.parametrize("stop", range(9))
+    def test_a_saved_state_goes_on_exactly(self, start, tmp_path, stop):
+        keys = {"warmup_epochs": 3.0, "factor": 0.3, "patience": 1}
+        losses = [7.0, 8.0, 9.0, *self.LOSSES]
+        whole = self.run(*start(**keys), losses)
+        optimizer, scheduler = start(**keys)
+        before = self.run(optimizer, scheduler, losses[:stop])
+        write_state(tmp_path, "key", {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()})
+        state = read_state(tmp_path, "key")
+        optimizer, scheduler = start(**keys)
+        optimizer.load_state_dict(state["optimizer"])
+        scheduler.load_state_dict(state["scheduler"])
+        after = self.run(optimizer, scheduler, losses[stop:])
+        assert (np.concatenate([before, after[1:]]) == whole).all()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from foldwise.artifacts import read_json
-from foldwise.config.pipeline import Metrics
+from foldwise.config.metrics import Metrics
 from foldwise.errors import ConfigError
-from unit.training.toys import KINDS, UNET, make_toy, train_toy
+from unit.training.toys import KINDS, UNET, contents, make_toy, train_toy
 
 TURN = {"operations": [{"name": "RandomRotation90", "times": [0, 3], "p": 1.0}]}
 LEARNED = {
@@ -20,10 +20,6 @@ LEARNED = {
     "regression": ("r2", 0.7),
     "segmentation": ("dice", 0.9),
 }
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,7 +136,10 @@ def test_classes_without_positives_are_no_obstacle(make_pipeline, tmp_path):
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        ({"arch": {"name": "resnet10"}}, r"arch\.name: got 'resnet10', expected one of unet, segresnet"),
+        (
+            {"arch": {"name": "resnet10"}},
+            r"arch\.name: got 'resnet10', expected one of unet, .* for task type seg",
+        ),
         (
             {"arch": {"name": "unet", "channels": [4, 4, 4, 4, 4]}},
             r"preprocessing\.size: got 8 x 8 pixels, expected a multiple of 16 for unet",

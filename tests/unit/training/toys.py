@@ -1,13 +1,20 @@
 """Small tasks of every type in memory, of 8-pixel images that tell what is to be learned."""
 
-import numpy as np
+import csv
+from types import SimpleNamespace
 
+import numpy as np
+from safetensors.torch import load_file
+
+from foldwise.artifacts import read_json
 from foldwise.config.definition import TaskRecord
-from foldwise.config.jobs import TrainConfig
+from foldwise.config.jobs import CoTask, SourceConfig, TrainConfig, TransferConfig
 from foldwise.config.preprocessing import TensorRecord
+from foldwise.data.files import Data
 from foldwise.data.tensors import TensorStore
 from foldwise.tasks.task import Task
-from foldwise.training.fold import ModelFiles, train_model
+from foldwise.training.fit import Run
+from foldwise.training.fold import ModelFiles, finish, train_model
 
 SIZE, SAMPLES, FOLDS = 8, 120, 4
 TEST = slice(80, 104)  # the samples before are for training, those after have no label
@@ -16,10 +23,10 @@ UNET = {"name": "unet", "channels": [8, 16], "num_res_units": 1}
 TRAINER = {"max_epochs": 6}
 
 
-def make_toy(kind, seed=0):
+def make_toy(kind, seed=0, name="toy", size=SIZE, channels=3):
     """Return a task and its store."""
-    images = np.random.default_rng(seed).integers(0, 128, (SAMPLES, SIZE, SIZE, 3), dtype=np.uint8)
-    bright = np.random.default_rng(seed + 1).random((SAMPLES, 3))
+    images = np.random.default_rng(seed).integers(0, 128, (SAMPLES, size, size, channels), dtype=np.uint8)
+    bright = np.random.default_rng(seed + 1).random((SAMPLES, channels))
     images = (images + 127 * bright[:, None, None]).astype(np.uint8)
     targets, classes, masks = {
         "classification": lambda: ((bright[:, 0] > 0.5).astype(np.int64), ("dark", "red"), None),
@@ -37,7 +44,8 @@ def make_toy(kind, seed=0):
     names = np.array([f"{place:03d}" for place in range(SAMPLES)])
     folds = np.where(splits == "train", np.arange(SAMPLES) % FOLDS, -1)
     kind = "multilabel" if kind == "soft" else kind
-    return Task("toy", kind, "toy", classes, names, names, splits, targets, folds), make_store(images, names, masks)
+    task = Task(name, kind, name, classes, names, names, splits, targets, folds)
+    return Data(task, make_store(images, names, masks))
 
 
 def draw_squares(images):
@@ -74,12 +82,61 @@ def make_store(images, names, masks=None):
     return Store(images, sums, {name: row for row, name in enumerate(names.tolist())})
 
 
-def train_toy(folder, toy, make_pipeline, report=lambda text: None, **sections):
+def toy_config(toys, make_pipeline, seed=42, tags=(), source=None, **sections):
+    """Return what decides the training of toys, the pivot's first; `source` tells how another model is started from."""
+    maps = {"arch": UNET} if any(task.type == "segmentation" for task, _ in toys) else {}
+    recipe = make_pipeline(**{"sampling": {"batch_size": 16, "sample_num": 0}, "trainer": TRAINER, **maps, **sections})
+    (pivot, tensors), *others = (definitions(task) for task, _ in toys)
+    co_tasks = [CoTask(name=one.dataset, task=one, tensors=stored) for one, stored in others]
+    pivot = pivot.model_copy(update={"tags": list(tags)})
+    keys = {"seed": seed, "pipeline": recipe, "task": pivot, "tensors": tensors, "co_tasks": co_tasks}
+    return TransferConfig(**keys, source=SourceConfig(**source)) if source else TrainConfig(**keys)
+
+
+def definitions(task):
+    """Return the definitions of a toy and of its tensors."""
+    return TaskRecord(dataset=task.dataset, type=task.type, n_folds=int(task.folds.max()) + 1), TensorRecord(dataset=task.dataset)
+
+
+def files_in(folder, state=None):
+    """Return the files of a model in a folder."""
+    return ModelFiles(folder / "model.json", folder / "metrics.csv", folder / "model.safetensors", state)
+
+
+def train_toys(folder, toys, make_pipeline, fold=0, run=Run(), state=None, key="key", start=None, **settings):
+    """Train on toys, or on one of each kind, into a folder; return what was written.
+
+    `settings` are those of `toy_config`; `start` is the model to start from.
+    """
+    toys = [
+        make_toy(one, place, f"{one}{place}") if isinstance(one, str) else Data(*one) for place, one in enumerate(toys)
+    ]
+    config, files = toy_config(toys, make_pipeline, **settings), files_in(folder, state)
+    stats = train_model(config, "default", fold, toys, files, 1, run, key, start).device_stats
+    finish(files)
+    return SimpleNamespace(files=files, stats=stats, config=config, **written(files))
+
+
+def written(files):
+    """Return record, curves and weights of a model as its files have them, and the bytes of all."""
+    with files.curves.open() as lines:
+        curves = [{name: float(value or "nan") for name, value in row.items()} for row in csv.DictReader(lines)]
+    made = {"record": read_json(files.record), "curves": curves, "weights": load_file(files.weights)}
+    return {**made, "bytes": contents(files.record.parent)}
+
+
+def contents(folder):
+    """Return the bytes of all files in a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def column(made, name):
+    """Return a column of the curves of a model."""
+    return [row[name] for row in made.curves]
+
+
+def train_toy(folder, toy, make_pipeline, report=lambda text: None, **settings):
     """Train on a toy, or one of a kind, into a folder; return task, store, record and files."""
     task, store = make_toy(toy) if isinstance(toy, str) else toy
-    arch = {"arch": UNET} if task.type == "segmentation" else {}
-    recipe = make_pipeline(**{"sampling": {"batch_size": 16, "sample_num": 0}, "trainer": TRAINER, **arch, **sections})
-    record = TaskRecord(dataset="toy", type=task.type)
-    config = TrainConfig(pipeline=recipe, task=record, tensors=TensorRecord(dataset="toy"))
-    files = ModelFiles(folder / "model.json", folder / "metrics.csv", folder / "model.safetensors")
-    return task, store, train_model(config, "default", 0, task, store, files, 1, report), files
+    made = train_toys(folder, [(task, store)], make_pipeline, run=Run(report=report), **settings)
+    return task, store, made.record, made.files

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import math
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from PIL import Image
 from foldwise.artifacts import writing
 from foldwise.config.definition import DatasetRecord
 from foldwise.errors import NOTHING, DataError, Words, nearest, one_of
+from foldwise.functions import check_call, failure_told, import_function, lies_below
 from foldwise.tasks.decode import oriented_size
 from foldwise.tasks.sources.arrays import SPLITS
 from foldwise.tasks.sources.convert import Content, image_chunks, layout, to_indices, write_images
@@ -78,14 +77,13 @@ def read_python(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
     It may use one array again and again: what it yields is copied.
     """
     where = record.function or ""
-    module, _, name = where.partition(":")
     folder = raw.folder / "files"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     made = Made()
-    with search_path(record.path or ".", module, where):
-        function = find_function(where, module, name)
-        check_arguments(function, record.arguments, where)
+    with search_path(record.path or ".", where):
+        function = import_function(where, "Set path to the folder that holds it.")
+        check_call(function, where, ["folder"], record.arguments, "Mend it, or `arguments` of the definition.")
         with failure_told(where, function):
             items = function(folder, **record.arguments)
         if isinstance(items, Mapping) or not isinstance(items, Iterable):
@@ -99,13 +97,13 @@ def read_python(record: DatasetRecord, raw: Raw, report: Report) -> Listing:
 
 
 @contextmanager
-def search_path(path: str, module: str, where: str) -> Iterator[None]:
+def search_path(path: str, where: str) -> Iterator[None]:
     """Let modules be found in a folder first; afterwards the search path and all modules are as they were."""
     folder = Path(path).absolute()
     if not folder.is_dir():
         raise DataError(path, Words("a file") if folder.exists() else NOTHING, f"a folder with the module of {where}")
     before, modules = list(sys.path), dict(sys.modules)
-    top = module.partition(".")[0]
+    top = where.partition(":")[0].partition(".")[0]
     if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
         for name in [name for name in modules if name.partition(".")[0] == top]:
             del sys.modules[name]
@@ -119,77 +117,6 @@ def search_path(path: str, module: str, where: str) -> Iterator[None]:
         for name in own:
             del sys.modules[name]
         sys.modules.update({name: found for name, found in modules.items() if name not in sys.modules})
-
-
-def lies_below(module: Any, folder: Path) -> bool:
-    """Tell whether a module was imported from a folder."""
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and Path(file).is_relative_to(folder)
-
-
-def find_function(where: str, module: str, name: str) -> Callable[..., Any]:
-    """Import a function.
-
-    Raises
-    ------
-    DataError
-        If the module is not there or cannot be imported, or has no such function.
-    """
-    try:
-        with failure_told(where, None):
-            found = importlib.import_module(module)
-    except DataError as error:
-        cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and f"{module}.".startswith(f"{cause.name}."):
-            remedy = "Set path to the folder that holds it."
-            raise DataError(where, Words(f"no module {cause.name}"), "a module that can be imported", remedy) from cause
-        raise
-    function = getattr(found, name, None)
-    if not callable(function):
-        names = [word for word, thing in vars(found).items() if callable(thing) and not word.startswith("_")]
-        got = Words(f"no function {name} in {found.__file__}")
-        raise DataError(where, got, one_of(names) if names else "a function", nearest(name, names))
-    return function
-
-
-def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], where: str) -> None:
-    """Raise `DataError` if a function cannot be called with a folder and its arguments."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some functions of C say nothing about their parameters
-        return
-    try:
-        signature.bind(Path(), **arguments)
-    except TypeError as error:
-        name = where.rpartition(":")[2]
-        called = f"def {name}({', '.join(['folder', *arguments])})"
-        found = Words(f"def {name}{signature}")
-        raise DataError(where, found, called, "Mend it, or `arguments` of the definition.") from error
-
-
-@contextmanager
-def failure_told(where: str, function: Callable[..., Any] | None, item: int | None = None) -> Iterator[None]:
-    """Turn what the user's code raises into a message with its last line."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        line = last_line(error, function)
-        place = where if item is None else f"{where} item {item}"
-        got = Words(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-        raise DataError(place, got, "a function that runs to its end", f"See {line}." if line else "") from error
-
-
-def last_line(error: BaseException, function: Callable[..., Any] | None) -> str:
-    """Return where an exception was raised: in the function's own file, or else in the last one outside of this."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    frames = [frame for frame in frames if not frame.filename.startswith("<frozen")]
-    code = getattr(function, "__code__", None)
-    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
-    if not frames:
-        return ""
-    frame = (own or frames)[-1]
-    return f"{frame.filename} line {frame.lineno}, `{frame.line}`" if frame.line else f"{frame.filename}"
 
 
 def files_of(

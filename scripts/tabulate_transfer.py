@@ -1,0 +1,18 @@
+"""Tabulate validation metrics of transfer over folds, on disk and on the terminal."""
+
+from pathlib import Path
+
+from foldwise.job import Job
+
+with Job(snakemake.rule, "transfer", snakemake.log[0]) as job:
+    from foldwise.config.jobs import TableConfig, read_slice
+    from foldwise.report.tables import tabulate_metrics
+
+    config = read_slice(TableConfig, snakemake.params.cfg)
+    text = tabulate_metrics(
+        records=map(Path, snakemake.input.models),
+        pivot=config.pivot,
+        metrics=config.metrics,
+        table=Path(snakemake.output.table),
+    )
+    job.show(f"\nValidation metrics of {config.pivot}, mean ± standard deviation over folds\n\n{text}\n")

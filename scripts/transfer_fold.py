@@ -1,0 +1,30 @@
+"""Train one model that starts from a model of another task."""
+
+from pathlib import Path
+
+from foldwise.job import Job
+
+PIPELINE = f"{snakemake.wildcards.name}@{snakemake.wildcards.source}"
+TITLE = f"{PIPELINE} on {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
+
+with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
+    from foldwise.config.jobs import TransferConfig, read_slice
+    from foldwise.data.files import DataFiles
+    from foldwise.training.fit import Run
+    from foldwise.training.fold import ModelFiles, finish, train_fold
+
+    cfg, record = snakemake.params.cfg, Path(snakemake.output.model)
+    files = ModelFiles.of(record, snakemake.output.get("weights"))
+    job.stamp(record.parents[4])
+    trained = train_fold(
+        config=read_slice(TransferConfig, cfg),
+        pipeline_name=PIPELINE,
+        fold=int(snakemake.wildcards.fold),
+        data=list(map(DataFiles.of, map(Path, snakemake.input.task), map(Path, snakemake.input.images))),
+        files=files,
+        revision=snakemake.params.revision,
+        run=Run.of(record, job.report, cfg.cache, cfg.checkpoint_minutes, dict(snakemake.resources.items())),
+        models=list(map(Path, snakemake.input.models)),
+    )
+    job.write_run(snakemake.output.run, cfg, snakemake.scriptdir, device_stats=trained.device_stats)
+    finish(files)
