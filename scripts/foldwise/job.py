@@ -7,6 +7,7 @@ terminal, and a record of how the job ran.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import logging
@@ -31,6 +32,7 @@ from foldwise.artifacts import FORMAT_VERSION, free_space, stamp_version, write_
 from foldwise.errors import DataError, FoldwiseError, Words
 
 PROGRESS_SECONDS = 5.0
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT_BYTES = -1, -3, 2**30  # of glibc's mallopt
 PACKAGES = (
     "torch", "lightning", "torchmetrics", "monai", "kornia", "numpy", "scipy", "scikit-learn", "pillow", "safetensors",
 )  # fmt: skip
@@ -137,6 +139,17 @@ class Job:
     def stamp(self, root: str | Path) -> None:
         """Write the format version into a root of artifacts that has none."""
         stamp_version(root)
+
+    def keep_freed_memory(self) -> None:
+        """Let the C library keep memory that is freed, as networks ask for the same amounts again at every step.
+
+        Giving it back and fetching it anew costs a quarter of the time of a step at 224 pixels. Libraries without
+        `mallopt` are left as they are.
+        """
+        with contextlib.suppress(AttributeError, OSError):
+            library = ctypes.CDLL(None)
+            for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+                library.mallopt(option, KEPT_BYTES)
 
     def write_run(self, path: str | Path, config: str, code: str | Path, **more: Any) -> None:
         """Write how the job ran: times, host, versions, threads, state of the code.

@@ -42,6 +42,7 @@ accepts. A key behind a # without a space stands at its default: to set it, remo
 above it). Instead of editing, on the command line: --config arch__name=resnet34 train__nested=false"""
 QUICK_START = "A preset for a quick start on small images; delete this line for the defaults below."
 LIVE = {"project": "default", "tasks": "[digits]", "pivot": "digits", "arch": "small", "trainer": "short"}
+POLICIES = {"AutoAugment": ["policy"], "RandAugment": ["n", "m"], "TrivialAugment": []}  # operations of our own
 EXAMPLES = {
     "definitions": "{tenfold: {dataset: digits, n_folds: 10}}",
     "pivot": "{name: digits, tags: +nested-0}",
@@ -202,7 +203,7 @@ def nullable(name: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def list_operations() -> dict[str, list[str]]:
-    """Return kornia's augmentations of images, and their arguments but those that are ours to decide."""
+    """Return kornia's augmentations of images and our policies, with their arguments but those that we decide."""
     from kornia import augmentation
 
     bases = (augmentation.IntensityAugmentationBase2D, augmentation.GeometricAugmentationBase2D)
@@ -212,7 +213,7 @@ def list_operations() -> dict[str, list[str]]:
         wanted = name.startswith("Random") or name in ("ColorJitter", "ColorJiggle")
         if wanted and name != "RandomDissolving" and inspect.isclass(kind) and issubclass(kind, bases):
             operations[name] = [key for key in inspect.signature(kind.__init__).parameters if key not in ours]
-    return operations | {"RandAugment": ["n", "m"], "TrivialAugment": []}
+    return dict(sorted({**operations, **POLICIES}.items()))
 
 
 def out_of_date(folder: Path) -> dict[Path, str]:

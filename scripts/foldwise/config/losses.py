@@ -93,7 +93,11 @@ class DiceCrossEntropy(Weighted):
 
 
 class OwnLoss(Section):
-    """A function of your own: ``function(logits, targets, **arguments)`` returns the mean loss of a batch."""
+    """A function of your own: ``function(logits, targets, **arguments)`` returns the mean loss of a batch.
+
+    Logits and targets of a regression, (b, 1) and (b,), are in the units of the targets; masks are uint8, 255 where
+    pixels are ignored; targets of multi-label tasks are uint8, or float32 if they are soft.
+    """
 
     model_config = ConfigDict(title="module:function")
 

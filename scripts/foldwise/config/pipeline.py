@@ -228,6 +228,13 @@ class Pipeline(Section):
     metrics: Metrics = Field(Metrics(), description="What is reported.")
     peft: Adaptation = Field(Adaptation(), description="Adapters.")
 
+    @model_validator(mode="after")
+    def _check_rates(self) -> Pipeline:
+        if self.peft.lora and not self.optimizer.backbone_lr_factor:
+            expected = "a number > 0 with peft.lora"
+            raise ConfigError("optimizer.backbone_lr_factor", 0, expected, "Adapters would learn nothing.")
+        return self
+
 
 PIPELINE_SECTIONS = tuple(Pipeline.model_fields)
 DEFAULT_NAMES = {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 
+from foldwise.errors import ConfigError, Words
+
 CHUNK = 2**26  # bytes that are gathered at a time
-SHARE = 0.4  # of the free memory of a device, that tensors may take
+SHARE = 0.4  # of the memory of a device that a job can have, which tensors of all its tasks together may take
 
 
 class OnDevice:
@@ -32,7 +35,7 @@ class OnDevice:
 
     def gather(self, rows: np.ndarray) -> torch.Tensor:
         """Return some images, (b, height, width, channels), on the device."""
-        return self.images[torch.from_numpy(rows).to(self.images.device, non_blocking=True)]
+        return self.images.index_select(0, torch.from_numpy(rows).to(self.images.device, non_blocking=True))
 
 
 def cached(images: Any, rows: np.ndarray, cache: str, device: torch.device) -> tuple[Any, np.ndarray]:
@@ -45,36 +48,48 @@ def cached(images: Any, rows: np.ndarray, cache: str, device: torch.device) -> t
     rows : ndarray of int64, shape (b,)
         Rows that are needed.
     cache : str
-        `none`: the store as it is. `memory`, `device`: a copy of the rows. `auto`: on a GPU if they take less than
-        two fifths of its free memory.
+        `none`: the store as it is. `memory`, `device`: a copy of the rows. `auto`: on a GPU if they fit, else none.
     device : torch.device
         Where the network is.
+
+    Raises
+    ------
+    ConfigError
+        If there is not enough memory for what is asked for.
     """
+    kept, places = np.unique(rows, return_inverse=True)
+    size = len(kept) * math.prod(images.shape[1:])
     if cache == "auto":
-        cache = "device" if device.type == "cuda" and fits(images, rows, device) else "none"
+        cache = "device" if device.type == "cuda" and fits(size, *memory_of(device)) else "none"
     if cache == "none" or not len(rows):
         return images, rows
-    kept, places = np.unique(rows, return_inverse=True)
-    copied = copy_rows(images, kept)
-    if cache == "memory":
-        return copied, places
-    return OnDevice(torch.from_numpy(copied).to(device)), places
+    try:
+        shape = (len(kept), *images.shape[1:])
+        copied = torch.empty(shape, dtype=torch.uint8, device=device if cache == "device" else "cpu")
+    except (RuntimeError, MemoryError) as error:
+        where = "of the device" if cache == "device" else "of the machine"
+        found = Words(f"{cache} for {size / 2**30:.1f} GiB of images")
+        raise ConfigError("sampling.cache", found, f"none or auto, as the memory {where} is too small") from error
+    copy_rows(images, kept, copied)
+    return OnDevice(copied) if cache == "device" else copied.numpy(), places
 
 
-def fits(images: Any, rows: np.ndarray, device: torch.device) -> bool:
-    """Tell whether rows leave most of the memory of a GPU free."""
+def memory_of(device: torch.device) -> tuple[int, int, int]:
+    """Return bytes of a GPU that nobody has, that this process has, and those of them that hold tensors."""
     free, _ = torch.cuda.mem_get_info(device)
-    return len(rows) * int(np.prod(images.shape[1:])) < SHARE * free
+    return free, torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
 
 
-def copy_rows(images: Any, rows: np.ndarray) -> np.ndarray:
-    """Gather rows into one array, a few at a time."""
-    shape = images.shape[1:]
-    copied = np.empty((len(rows), *shape), np.uint8)
-    step = max(1, CHUNK // int(np.prod(shape)))
+def fits(size: int, free: int, reserved: int, used: int) -> bool:
+    """Tell whether so many bytes, with those in use before, leave most of what a process can have of a GPU free."""
+    return used + size <= SHARE * (free + reserved)
+
+
+def copy_rows(images: Any, rows: np.ndarray, copied: torch.Tensor) -> None:
+    """Gather rows into a tensor, a few at a time."""
+    step = max(1, CHUNK // max(1, math.prod(images.shape[1:])))
     for start in range(0, len(rows), step):
-        copied[start : start + step] = images[rows[start : start + step]]
-    return copied
+        copied[start : start + step] = torch.from_numpy(images[rows[start : start + step]])
 
 
 def gather(images: Any, rows: np.ndarray) -> torch.Tensor:

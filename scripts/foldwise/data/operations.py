@@ -1,4 +1,4 @@
-"""Operations that change training images: those of kornia, policies that draw among them, functions of the user's own.
+"""Operations that change training images: those of kornia, functions of the user's own.
 
 Images are float of shape (b, channels, height, width) in [0, 1]; masks that move with them are float of shape
 (b, 1, height, width), where 0, with which kornia fills, stands for ignored.
@@ -6,7 +6,6 @@ Images are float of shape (b, channels, height, width) in [0, 1]; masks that mov
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -14,11 +13,10 @@ from torch import nn
 
 from foldwise.config.pipeline import Operation, kornia_operations
 from foldwise.errors import ConfigError, DataError, Words
-from foldwise.functions import failure_told, load_function
+from foldwise.functions import check_call, failure_told, load_function, takes
 from foldwise.tasks.masks import IGNORED
 
 PROBE = 16  # images that an operation is tried on before training
-GROUP = 8  # images of a batch that a policy draws one operation for
 
 
 class Step(nn.Module):
@@ -53,60 +51,6 @@ class KorniaStep(Step):
         return images, masks if self.flags is None else move_masks(self.built, masks, self.flags)
 
 
-class PolicyStep(Step):
-    """A policy of kornia, which draws among operations for each group of eight images, not for a batch as a whole.
-
-    RandAugment (Cubuk et al. 2020, arXiv:1909.13719) applies `n` operations of magnitude `m` one after another,
-    TrivialAugment (Müller and Hutter 2021, arXiv:2103.10158) one of random magnitude. Groups are made anew before each
-    of them; magnitudes and signs are those of single images where they are random.
-    """
-
-    def __init__(self, policy: Any, rounds: int) -> None:
-        super().__init__()
-        self.choices = nn.ModuleList([KorniaPolicyStep(next(iter(branch.children()))) for branch in policy.children()])
-        self.rounds = rounds
-        self.moves = True
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Change images."""
-        for order, drawn in self.draw(len(images)):
-            images = images[order]
-            parts = zip(images.split(GROUP), drawn, strict=True)
-            images = torch.cat([self.choices[choice](part) for part, choice in parts])[order.argsort()]
-        return images
-
-    def with_masks(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        for order, drawn in self.draw(len(images)):
-            parts = zip(images[order].split(GROUP), masks[order].split(GROUP), drawn, strict=True)
-            changed = [self.choices[choice].with_masks(*pair) for *pair, choice in parts]  # type: ignore[operator]
-            images, masks = (torch.cat(list(part))[order.argsort()] for part in zip(*changed, strict=True))
-        return images, masks
-
-    def draw(self, samples: int) -> list[tuple[torch.Tensor, list[int]]]:
-        """Draw, for each round, an order of the samples and an operation for each group of them."""
-        groups = -(-samples // GROUP)
-        return [
-            (torch.randperm(samples), torch.randint(len(self.choices), (groups,)).tolist())
-            for _ in range(self.rounds)
-        ]
-
-
-class KorniaPolicyStep(KorniaStep):
-    """An operation out of a policy of kornia, which wraps another operation with its magnitude."""
-
-    def __init__(self, wrapper: Any) -> None:
-        super().__init__(wrapper.op)
-        self.wrapper = wrapper
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Change images."""
-        return self.wrapper(images)
-
-    def with_masks(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        images = self.wrapper(images)
-        return images, masks if self.flags is None else move_masks(self.built, masks, self.flags)
-
-
 class OwnStep(Step):
     """A function of the user's own, ``function(images, **arguments)``.
 
@@ -114,11 +58,13 @@ class OwnStep(Step):
     with them where there are any, and returns both.
     """
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, with_masks: bool) -> None:
         super().__init__()
         self.name, self.arguments = operation.name, operation.arguments
         self.function = load_function(operation.name, "augmentations.operations")
-        self.moves = "masks" in inspect.signature(self.function).parameters
+        self.moves = with_masks and takes(self.function, "masks")
+        named = [*(["masks"] if self.moves else []), *self.arguments]
+        check_call(self.function, self.name, ["images"], named, "Mend it, or the arguments of the operation.")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Change images."""
@@ -129,18 +75,26 @@ class OwnStep(Step):
     def with_masks(self, images: torch.Tensor, masks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.moves:
             return self(images), masks
-        indices = (IGNORED - masks[:, 0]).to(torch.uint8)
+        indices = IGNORED - masks[:, 0].round().to(torch.uint8)
         with failure_told(self.name, self.function):
-            found, moved = self.function(images, masks=indices, **self.arguments)
-        moved = self.check(moved, indices, "masks")
-        return self.check(found, images, "images"), (IGNORED - moved[:, None]).float()
+            found = self.function(images, masks=indices, **self.arguments)
+        if not (isinstance(found, tuple | list) and len(found) == 2):
+            raise DataError(self.name, Words(f"a function that returns {described(found)}"), "images and masks")
+        moved = self.check(found[1], indices, "masks")
+        return self.check(found[0], images, "images"), (IGNORED - moved[:, None]).float()
 
     def check(self, found: Any, given: torch.Tensor, what: str) -> torch.Tensor:
         """Raise `DataError` unless a function returns a tensor like the one it was given."""
-        if isinstance(found, torch.Tensor) and (found.shape, found.dtype) == (given.shape, given.dtype):
-            return found
-        shown = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
-        raise DataError(self.name, Words(f"{what}: {shown}"), f"{given.dtype} {tuple(given.shape)}")
+        if described(found) != described(given):
+            raise DataError(self.name, Words(f"{what}: {described(found)}"), f"{described(given)}, as it was given")
+        return found
+
+
+def described(value: Any) -> str:
+    """Describe a value in messages."""
+    if not isinstance(value, torch.Tensor):
+        return "nothing" if value is None else f"a value of type {type(value).__name__}"
+    return f"a tensor of shape {tuple(value.shape)} and {value.dtype} on {value.device}"
 
 
 def build_step(operation: Operation, size: tuple[int, int], channels: int, with_masks: bool) -> Step:
@@ -149,16 +103,14 @@ def build_step(operation: Operation, size: tuple[int, int], channels: int, with_
     Raises
     ------
     ConfigError
-        If kornia does not take an argument or images of so many channels, or masks cannot be moved.
+        If kornia does not take an argument or images of so many channels, or masks cannot be moved, or there is no
+        such function.
+    DataError
+        If a function does not take the arguments.
     """
     if operation.is_own:
-        return OwnStep(operation)
-    step: Step
-    if operation.name in POLICIES:
-        step = POLICIES[operation.name](operation)
-        probe(operation, step, size, channels)
-    else:
-        step = KorniaStep(build_operation(operation, size, channels))
+        return OwnStep(operation, with_masks)
+    step = KorniaStep(build_operation(operation, size, channels))
     if with_masks and step.moves:
         check_masks(operation, step, size, channels)
     return step
@@ -169,17 +121,18 @@ def build_operation(operation: Operation, size: tuple[int, int], channels: int =
     import kornia.augmentation
 
     chance = operation.arguments.get("p", 1.0)
-    if not isinstance(chance, int | float) or not 0 <= chance <= 1:
+    if type(chance) not in (int, float) or not 0 <= chance <= 1:
         raise ConfigError(f"augmentations.operations: {operation.name}.p", chance, "a number from 0 to 1")
     kind = getattr(kornia.augmentation, operation.name)
     arguments: dict[str, Any] = {key: tuple_of(value) for key, value in operation.arguments.items()}
     if operation.name in ("RandomCrop", "RandomResizedCrop"):
         arguments["size"] = size
+    always = {"p": 1.0} if "p" in kornia_operations()[operation.name] else {}
     try:
-        built: nn.Module = kind(**arguments)
+        built, tried = kind(**arguments), kind(**arguments | always)
     except Exception as error:
         raise not_accepted(operation, error) from error
-    probe(operation, built, size, channels)
+    probe(operation, tried, size, channels)  # with its own probability it might leave all images out
     return built
 
 
@@ -187,15 +140,18 @@ def probe(operation: Operation, built: nn.Module, size: tuple[int, int], channel
     """Try an operation: kornia looks at some arguments only when it meets images."""
     try:
         with torch.random.fork_rng(devices=[]):
-            built(torch.zeros(PROBE, channels, *size))
+            changed = built(torch.zeros(PROBE, channels, *size))
+            if changed.shape[1] != channels:
+                raise ValueError(f"images of {channels} channels become images of {changed.shape[1]}")
     except Exception as error:
-        if channels != 3 and takes(built, (PROBE, 3, *size)):
-            where, found = f"augmentations.operations: {operation.name}", Words(f"images of {channels} channels")
+        if channels != 3 and works(built, (PROBE, 3, *size)):
+            where = f"augmentations.operations: {operation.name}"
+            found = Words(f"images of {channels} channel{'s' * (channels > 1)}")
             raise ConfigError(where, found, "images of 3 channels, which it needs", "Leave it out.") from error
         raise not_accepted(operation, error) from error
 
 
-def takes(built: nn.Module, shape: tuple[int, ...]) -> bool:
+def works(built: nn.Module, shape: tuple[int, ...]) -> bool:
     """Tell whether an operation takes images of a shape."""
     try:
         with torch.random.fork_rng(devices=[]):
@@ -209,27 +165,6 @@ def not_accepted(operation: Operation, error: Exception) -> ConfigError:
     """Return what is told of arguments that kornia does not take."""
     accepted = f"arguments that kornia takes ({', '.join(kornia_operations()[operation.name])})"
     return ConfigError(f"augmentations.operations: {operation.name}", str(error), accepted)
-
-
-def build_randaugment(operation: Operation) -> PolicyStep:
-    """Build RandAugment: `n` operations of magnitude `m` out of 30."""
-    from kornia.augmentation.auto import RandAugment
-
-    arguments = {"n": 2, "m": 9, **operation.arguments}
-    try:
-        return PolicyStep(RandAugment(**arguments), arguments["n"])
-    except Exception as error:
-        raise not_accepted(operation, error) from error
-
-
-def build_trivialaugment(operation: Operation) -> PolicyStep:
-    """Build TrivialAugment: one operation of random magnitude."""
-    from kornia.augmentation.auto import TrivialAugment
-
-    return PolicyStep(TrivialAugment(), 1)
-
-
-POLICIES = {"RandAugment": build_randaugment, "TrivialAugment": build_trivialaugment}
 
 
 def mask_flags(operation: nn.Module) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 
 from foldwise.models.lora import merged_weights
 
@@ -52,6 +53,29 @@ class KeepWeights(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take what a stopped training had."""
         self.epoch, self.score, self.weights = (state_dict[key] for key in ("epoch", "score", "weights"))
+
+
+class Patience(EarlyStopping):
+    """Stop early, but not before the least number of epochs.
+
+    Lightning's own would remember that it wants to stop and do so as soon as it may, even if training got better
+    meanwhile; a resumed training would not remember it.
+    """
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Look at what is watched."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self.wait(trainer)
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        """Look at what is watched, if not every epoch is validated."""
+        super().on_validation_end(trainer, pl_module)
+        self.wait(trainer)
+
+    def wait(self, trainer: lightning.Trainer) -> None:
+        """Let training go on until it may stop."""
+        if trainer.current_epoch + 1 < (trainer.min_epochs or 0):
+            trainer.should_stop = False
 
 
 class ReportEpochs(lightning.Callback):

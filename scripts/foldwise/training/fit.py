@@ -11,8 +11,7 @@ from typing import Any
 
 import lightning.pytorch as lightning
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from foldwise.config.callbacks import Callbacks
 from foldwise.config.jobs import TrainConfig, TransferConfig
@@ -28,7 +27,7 @@ from foldwise.models.network import Network, build_network, check_size, count_ou
 from foldwise.models.weights import load_start, pretrained_statistics
 from foldwise.tasks.task import Task
 from foldwise.training.averaging import MovingAverage, StochasticAverage
-from foldwise.training.callbacks import DeviceStats, KeepWeights, ReportEpochs
+from foldwise.training.callbacks import DeviceStats, KeepWeights, Patience, ReportEpochs
 from foldwise.training.losses import co_task_loss
 from foldwise.training.mixing import Mixing
 from foldwise.training.module import FoldModule, LearnedTask
@@ -310,7 +309,7 @@ def build_callbacks(callbacks: Callbacks) -> list[lightning.Callback]:
     built: list[lightning.Callback] = []
     if stopping := callbacks.early_stopping:
         built.append(
-            EarlyStopping(
+            Patience(
                 stopping.monitor, stopping.min_delta, stopping.patience, mode=stopping.direction, check_finite=False
             )
         )

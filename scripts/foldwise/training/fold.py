@@ -16,7 +16,7 @@ from foldwise.config.canonical import canonical_json, component, differences, te
 from foldwise.config.jobs import TrainConfig, TransferConfig
 from foldwise.config.pipeline import Pipeline
 from foldwise.data.files import Data, DataFiles, open_data
-from foldwise.errors import ConfigError, shorten
+from foldwise.errors import ConfigError, DataError, Words, shorten
 from foldwise.functions import module_file
 from foldwise.inference.metrics import finite_or_none
 from foldwise.job import StopRequest, hold_stops
@@ -126,10 +126,13 @@ def train_model(
 
     `key` tells whether a saved state belongs to this training; `source` is the model to start from.
     """
-    with stops_held(files.state) as stop, memory_told(config):
+    with stops_held(files.state) as stop:
         run = replace(run, state=files.state, stop=stop)
-        tuned = tune(config, data, fold, run, key, source)
-        fitted = fit(tuned.apply(config), data, fold, run, key, source)
+        with failures_told(config):
+            tuned = tune(config, data, fold, run, key, source)
+        final = tuned.apply(config)
+        with failures_told(final):
+            fitted = fit(final, data, fold, run, key, source)
     record = write_model(config, pipeline_name, fold, data, files, revision, fitted, source, tuned)
     return Trained(record, fitted.device_stats)
 
@@ -214,17 +217,29 @@ def co_task_records(module: FoldModule, best: Mapping[str, float]) -> list[dict[
 
 
 @contextmanager
-def memory_told(config: TrainConfig) -> Iterator[None]:
-    """Turn the end of the memory of a device into advice on the batch size."""
+def failures_told(config: TrainConfig) -> Iterator[None]:
+    """Turn the end of a device's memory, and batches too small for batch normalisation, into advice on their size."""
+    size = config.pipeline.sampling.batch_size
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        size = config.pipeline.sampling.batch_size
         expected = f"fewer samples, as the memory of the device is used up ({shorten(first_line(error))})"
-        remedy = f"Try {max(1, size // 2)}, or let tune.bs: true find one."
-        raise ConfigError("sampling.batch_size", size, expected, remedy) from error
+        raise ConfigError("sampling.batch_size", size, expected, smaller(config.pipeline)) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        remedy = "Raise sampling.batch_size, or give the task more training samples."
+        raise DataError("training", Words("a batch of one image"), "more, for batch normalisation", remedy) from error
+
+
+def smaller(pipeline: Pipeline) -> str:
+    """Return what to do if batches do not fit the memory of a device."""
+    size = pipeline.sampling.batch_size
+    if size == 1:
+        return "Use smaller images or another network."
+    return f"Try {size // 2}, {'with tune.bs: false' if pipeline.tune.bs else 'or let tune.bs: true find one'}."
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -115,7 +115,11 @@ class FoldModule(lightning.LightningModule):
         if scheduler is None:
             return optimizer
         if isinstance(scheduler, ReduceLROnPlateau):
-            watched = {"interval": "epoch", "monitor": self.pipeline.lr_scheduler.monitor}  # type: ignore[union-attr]
+            watched = {
+                "interval": "epoch",
+                "frequency": self.pipeline.trainer.check_val_every_n_epoch,
+                "monitor": self.pipeline.lr_scheduler.monitor,  # type: ignore[union-attr]
+            }
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **watched}}
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -196,18 +200,20 @@ class FoldModule(lightning.LightningModule):
         """
         self.check_finite()
         steps = self.trainer.strategy.reduce(torch.stack(self.train_losses), reduce_op="mean")
+        losses = [validation.loss() for validation in self.validations]
+        for task, loss in zip(self.tasks, losses, strict=True):
+            if not np.isfinite(loss):
+                self.tell_of_divergence(f"the validation loss of {task.name}", len(steps), loss)
         row = {
             "epoch": self.current_epoch,
             "lr": self.optimizers().param_groups[-1]["lr"],  # type: ignore[union-attr]
             "train_loss": (steps * self.weights).sum(dim=1).mean().item(),
-            "val_loss": self.validations[0].loss(),
+            "val_loss": losses[0],
         }
-        if not np.isfinite(row["val_loss"]):
-            self.tell_of_divergence("the validation loss", len(steps), row["val_loss"])
         row |= self.validations[0].metrics()
         told = {key: float(value) for key, value in row.items() if key != "epoch"}
         self.log_dict(told, sync_dist=self.trainer.world_size > 1)
-        self.curves.append({**row, **self.learning_rates(), **self.task_curves(steps.mean(dim=0).tolist())})
+        self.curves.append({**row, **self.learning_rates(), **self.task_curves(steps.mean(dim=0).tolist(), losses)})
 
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rate of each part of the network, if they are to be told."""
@@ -216,13 +222,13 @@ class FoldModule(lightning.LightningModule):
         groups = self.optimizers().param_groups  # type: ignore[union-attr]
         return {f"lr_{group['name']}": float(group["lr"]) for group in groups}
 
-    def task_curves(self, train_losses: Sequence[float]) -> dict[str, float]:
+    def task_curves(self, train_losses: Sequence[float], val_losses: Sequence[float]) -> dict[str, float]:
         """Return what there is of each task where there is more than one."""
         if len(self.tasks) == 1:
             return {}
         found = {f"{task.name}/train_loss": loss for task, loss in zip(self.tasks, train_losses, strict=True)}
-        for task, validation in zip(self.tasks[1:], self.validations[1:], strict=True):
-            found[f"{task.name}/val_loss"] = validation.loss()
+        for task, loss, validation in list(zip(self.tasks, val_losses, self.validations, strict=True))[1:]:
+            found[f"{task.name}/val_loss"] = loss
             found |= {f"{task.name}/{key}": value for key, value in validation.metrics().items()}
         return found
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +29,7 @@ from foldwise.training.transfer import Source
 
 LOWEST, HIGHEST = 1e-7, 1.0  # of the range test
 WARMING = 10  # steps of the range test that do not count
+SPAN = 20  # steps over which a fall of the loss is measured, so that it is no noise
 LARGEST = 65_536  # samples in a batch
 TUNED = "tuned.json"
 
@@ -115,12 +118,16 @@ def tune(
     if (known := recall(run.state, key)) is not None:
         return known
     found = Tuned()
-    if wanted.bs:
-        found = found._replace(batch_size=find_batch_size(config, data, fold, run, source))
-        run.report(f"tune.bs found batches of {found.batch_size}")
-    if wanted.lr:
-        found = found._replace(lr=find_learning_rate(found.apply(config), data, fold, run, source))
-        run.report(f"tune.lr found a learning rate of {found.lr:.3g}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.pytorch")  # that nothing is validated is meant
+        if wanted.bs:
+            found = found._replace(batch_size=find_batch_size(config, data, fold, run, source))
+            run.report(f"tune.bs found batches of {found.batch_size}")
+            gc.collect()  # what the tuner has trained holds memory of the device until then
+        if wanted.lr:
+            found = found._replace(lr=find_learning_rate(found.apply(config), data, fold, run, source))
+            run.report(f"tune.lr found a learning rate of {found.lr:.3g}")
+            gc.collect()
     remember(run.state, key, found)
     return found
 
@@ -165,17 +172,17 @@ def find_learning_rate(config: TrainConfig, data: Sequence[Data], fold: int, run
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the rate at which the loss falls most over the logarithm of rates; None if it falls nowhere.
+    """Return the rate in the middle of the span over which the loss falls most; None if it falls nowhere.
 
-    Lightning's own suggestion looks at slopes over the rates themselves, which are steepest at the lowest whatever
-    the network.
+    Lightning's own suggestion looks at slopes from one step to the next over the rates themselves, which are steepest
+    at the lowest rates whatever the network.
     """
     pairs = list(zip(rates, losses, strict=False))[WARMING:-1]
-    finite = [(rate, loss) for rate, loss in pairs if np.isfinite(loss)]
-    if len(finite) < 2:
+    finite = np.array([pair for pair in pairs if np.isfinite(pair[1])])
+    if len(finite) <= SPAN:
         return None
-    slopes = np.gradient([loss for _, loss in finite], np.log([rate for rate, _ in finite]))
-    return finite[int(slopes.argmin())][0] if slopes.min() < 0 else None
+    falls = finite[SPAN:, 1] - finite[:-SPAN, 1]
+    return float(finite[falls.argmin() + SPAN // 2, 0]) if falls.min() < 0 else None
 
 
 def prepare_tuning(config: TrainConfig, data: Sequence[Data], fold: int, run: Run, source: Source | None) -> Training:
@@ -187,7 +194,9 @@ def prepare_tuning(config: TrainConfig, data: Sequence[Data], fold: int, run: Ru
 
 def tuning_trainer(pipeline: Pipeline, folder: str) -> lightning.Trainer:
     """Build a trainer for the tuner, which decides when to end and keeps its states in a folder of its own."""
-    free = {"max_epochs": -1, "min_epochs": None, "max_time": None, "detect_anomaly": False}
+    free = {
+        "max_epochs": -1, "min_epochs": None, "max_time": None, "accumulate_grad_batches": 1, "detect_anomaly": False,
+    }  # fmt: skip
     recipe = pipeline.model_copy(update={"trainer": pipeline.trainer.model_copy(update=free)})
     trainer = build_trainer(recipe, [], [StateIO("tuning")])
     trainer._default_root_dir = folder

@@ -1,14 +1,21 @@
 """Small tasks of every type in memory, of 8-pixel images that tell what is to be learned."""
 
 import csv
+import multiprocessing
+import os
+import resource
+import sys
+from multiprocessing import forkserver
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from safetensors.torch import load_file
 
 from foldwise.artifacts import read_json
 from foldwise.config.definition import TaskRecord
 from foldwise.config.jobs import CoTask, SourceConfig, TrainConfig, TransferConfig
+from foldwise.config.pipeline import Pipeline
 from foldwise.config.preprocessing import TensorRecord
 from foldwise.data.files import Data
 from foldwise.data.tensors import TensorStore
@@ -17,6 +24,19 @@ from foldwise.training.fit import Run
 from foldwise.training.fold import ModelFiles, finish, train_model
 
 SIZE, SAMPLES, FOLDS = 8, 120, 4
+HUNGRY = """
+from torch import nn
+
+class Hungry(nn.Sequential):
+    def forward(self, images):
+        copies = self.copies if self.training else 3
+        return super().forward(images.repeat(1, copies, 1, 1).mean(dim=(2, 3))[:, :8])
+
+def build(channels, copies):
+    network = Hungry(nn.Linear(8, 8))
+    network.copies = copies
+    return network
+"""
 TEST = slice(80, 104)  # the samples before are for training, those after have no label
 KINDS = ("classification", "multilabel", "soft", "regression", "segmentation")
 UNET = {"name": "unet", "channels": [8, 16], "num_res_units": 1}
@@ -128,6 +148,36 @@ def written(files):
 def contents(folder):
     """Return the bytes of all files in a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def processes():
+    """Return what starts processes that have imported everything; that takes seconds, but once for all."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["unit.training.toys", "unit.conftest"])
+    with pytest.MonkeyPatch.context() as patch:  # the server looks for what it imports in its own paths only
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        forkserver.ensure_running()
+    return context
+
+
+def hunger(folder, batch_size, copies, megabytes, **settings):
+    """Train in a process of its own, whose memory is limited, a network that copies each image, of 49 kB, so often."""
+    (folder / "hungry.py").write_text(HUNGRY)
+    os.chdir(folder)
+    toy = make_toy("classification", size=64)
+    arch = {"source": "hungry:build", "arguments": {"copies": copies}}
+    recipe = {"arch": arch, "augmentations": {"operations": []}, "trainer": {"max_epochs": 1}}
+    with open("/proc/self/statm") as handle:
+        used = int(handle.read().split()[0]) * resource.getpagesize()
+    limit = used + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    sampling = {"batch_size": batch_size, "sample_num": 0}
+    return train_toys(folder / "model", [toy], validate, sampling=sampling, **recipe, **settings)
+
+
+def validate(**sections):
+    """Return a recipe that has nothing of the tiny one."""
+    return Pipeline.model_validate(sections)
 
 
 def column(made, name):
