@@ -152,8 +152,6 @@ def check_watched(callbacks: Callbacks, metrics: list[str], where: str, kind: st
         )
 
 
-
-
 def check_variations(tta: TestTimeAugmentation, kind: str, where: str) -> None:
     """Raise `ConfigError` if variations of a segmentation lose pixels."""
     if kind == "segmentation" and tta.crops:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from foldwise.config.architectures import Arch, check_maps
-from foldwise.config.canonical import component
 from foldwise.config.callbacks import check_variations, check_watched
+from foldwise.config.canonical import component
 from foldwise.config.definition import TaskRecord
 from foldwise.config.losses import resolve_loss
 from foldwise.config.metrics import Metrics
@@ -15,7 +16,7 @@ from foldwise.config.names import parse_task
 from foldwise.config.optimization import Plateau
 from foldwise.config.pipeline import Pipeline
 from foldwise.config.selection import TrainPlan
-from foldwise.errors import ConfigError, one_of
+from foldwise.errors import ConfigError, Words
 
 LEAK = (
     "The held-out fold that decides this is also what the model is reported on. Set train.nested: true (the outer fold "
@@ -47,7 +48,11 @@ def check_type(recipe: Pipeline, kind: str, where: str) -> None:
     mixing = {"mixup": ("segmentation",), "cutmix": ("segmentation", "regression")}
     for key, kinds in mixing.items():
         if getattr(recipe.cbs, key) and kind in kinds:
-            raise ConfigError(f"{where}.cbs.{key}", "{...}", f"null for task type {kind}", "Its targets cannot be mixed.")
+            expected = f"null for task type {kind}"
+            raise ConfigError(f"{where}.cbs.{key}", Words("a mapping"), expected, "Its targets cannot be mixed.")
+    if recipe.cbs.tensorboard and find_spec("tensorboard") is None:
+        remedy = "Install the extra: pip install 'foldwise[tensorboard]'."
+        raise ConfigError(f"{where}.cbs.tensorboard", True, "false, as tensorboard is not installed", remedy)
     check_watched(recipe.cbs, Metrics().of(kind), f"{where}.cbs", kind)
     check_variations(recipe.tta, kind, f"{where}.tta")
 

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from foldwise.config.callbacks import TestTimeAugmentation
 from foldwise.config.canonical import canonical_json, component, deciding, tensor_record
 from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TaskType
+from foldwise.config.metrics import Metrics
 from foldwise.config.model import Config, check_choice, definition_of, task_record
 from foldwise.config.modes import Seed
 from foldwise.config.names import parse_task
-from foldwise.config.metrics import Metrics
 from foldwise.config.pipeline import PIPELINE_SECTIONS, ModeSection, Pipeline, Sampling
 from foldwise.config.preprocessing import Preprocessing, TensorRecord
 from foldwise.config.section import Section
@@ -71,7 +71,7 @@ class TrainConfig(Section):
     pipeline: Pipeline = Pipeline()
     task: TaskRecord
     tensors: TensorRecord
-    co_tasks: list[CoTask] = []
+    co_tasks: list[CoTask] = Field([])
     store_parameters: bool = True
 
 
@@ -110,14 +110,14 @@ class TableConfig(Section):
 
     pivot: str
     metrics: dict[str, list[str]]
-    targets: list[str] = []
+    targets: list[str] = Field([])
 
 
 class PipelineConfig(Section):
     """A pipeline as it is written out."""
 
     pipeline: Pipeline = Pipeline()
-    sections: list[str] = []
+    sections: list[str] = Field([])
     seed: Seed | None = None
 
 

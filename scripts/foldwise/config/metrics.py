@@ -10,7 +10,6 @@ from foldwise.config.section import Section
 from foldwise.config.values import Function
 from foldwise.errors import ConfigError
 
-
 CLASSIFICATION_METRICS = (
     "accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "mcc", "log_loss", "brier",
     "calibration_error",

@@ -72,9 +72,7 @@ class Train(Section):
         description="Sections that are stored in `pipelines/` of the project, and that a blueprint overrides; "
         "`peft`, `metrics` and `seed` are stored when they are set.",
     )
-    pipelines: list[Name] | None = Field(
-        None, description="Pipelines to use; null: all; []: none, reused models only."
-    )
+    pipelines: list[Name] | None = Field(None, description="Pipelines to use; null: all; []: none, reused models only.")
     checkpoint_minutes: Positive = Field(
         10.0, description="Minutes between two saved states within an epoch; one is saved after every epoch."
     )
@@ -148,9 +146,7 @@ class Reuse(Section):
 class Remove(Section):
     """What is deleted when it has served."""
 
-    parameters: bool = Field(
-        False, description="Delete the weights of models once everything asked for has used them."
-    )
+    parameters: bool = Field(False, description="Delete the weights of models once everything asked for has used them.")
 
 
 class Pivot(Section):

@@ -16,8 +16,8 @@ class Optimizer(Section):
     lr: Positive = Field(5e-4, description="Learning rate.")
     backbone_lr_factor: NonNegative = Field(
         1.0,
-        description="Learning rate of the backbone relative to the head's; 0: the backbone is frozen, the statistics of "
-        "its batch normalisation too.",
+        description="Learning rate of the backbone relative to the head's; 0: the backbone is frozen, the statistics "
+        "of its batch normalisation too.",
     )
 
 

@@ -51,7 +51,8 @@ class Operation(Section):
         for argument, value in self.arguments.items():
             if not self.is_own and argument not in known[self.name]:
                 hint = nearest(argument, known[self.name])
-                raise ConfigError(argument, Words("an unknown argument"), one_of(known[self.name]), hint)
+                accepted = one_of(known[self.name]) if known[self.name] else "none"
+                raise ConfigError(argument, Words("an unknown argument"), accepted, hint)
             if not is_plain(value):
                 raise ConfigError(argument, value, "a finite number, a string, true, false, null or a list of them")
         return self

@@ -58,7 +58,7 @@ def train_fold(
     data: Sequence[DataFiles],
     files: ModelFiles,
     revision: int,
-    run: Run = Run(),
+    run: Run | None = None,
     models: Sequence[Path] = (),
 ) -> Trained:
     """Train a model that validates on one fold and learns from the others.
@@ -118,7 +118,7 @@ def train_model(
     data: Sequence[Data],
     files: ModelFiles,
     revision: int,
-    run: Run = Run(),
+    run: Run | None = None,
     key: str = "",
     source: Source | None = None,
 ) -> Trained:
@@ -127,7 +127,7 @@ def train_model(
     `key` tells whether a saved state belongs to this training; `source` is the model to start from.
     """
     with stops_held(files.state) as stop:
-        run = replace(run, state=files.state, stop=stop)
+        run = replace(run or Run(), state=files.state, stop=stop)
         with failures_told(config):
             tuned = tune(config, data, fold, run, key, source)
         final = tuned.apply(config)

@@ -22,8 +22,9 @@ from foldwise.data.batches import Batch, Batches, Together
 from foldwise.data.files import Data
 from foldwise.errors import ConfigError, Words
 from foldwise.job import Stopped, StopRequest
-from foldwise.training.fit import Run, Training, build_trainer, prepare
+from foldwise.training.fit import Run, build_trainer
 from foldwise.training.module import FoldModule
+from foldwise.training.prepare import Training, prepare
 from foldwise.training.state import StateIO
 from foldwise.training.transfer import Source
 
@@ -198,9 +199,7 @@ def tuning_trainer(pipeline: Pipeline, folder: str) -> lightning.Trainer:
         "max_epochs": -1, "min_epochs": None, "max_time": None, "accumulate_grad_batches": 1, "detect_anomaly": False,
     }  # fmt: skip
     recipe = pipeline.model_copy(update={"trainer": pipeline.trainer.model_copy(update=free)})
-    trainer = build_trainer(recipe, [], [StateIO("tuning")])
-    trainer._default_root_dir = folder
-    return trainer
+    return build_trainer(recipe, [], [StateIO("tuning")], resources={"default_root_dir": folder})
 
 
 def recall(folder: Path | None, key: str) -> Tuned | None:

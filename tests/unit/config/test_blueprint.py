@@ -68,7 +68,8 @@ def test_the_best_of_a_study_has_a_short_name(blueprint, tmp_path):
     config = applied("old/wide", results_dir=str(tmp_path / "results"))
     assert config.pipelines["default"].optimizer.lr == 0.3
     text = message("old/narrow", results_dir=str(tmp_path / "results"))
-    assert text.startswith(f"reuse.blueprint: {tmp_path}/results/old/studies/narrow/blueprint.yaml: got nothing, expected")
+    expected = f"reuse.blueprint: {tmp_path}/results/old/studies/narrow/blueprint.yaml: got nothing, expected a blue"
+    assert text.startswith(expected)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from foldwise.config.pipeline import Operation, kornia_operations
-from foldwise.data.augment import POLICIES, Augment, AugmentWithMasks, Normalize
+from foldwise.data.augment import Augment, AugmentWithMasks, Normalize
+from foldwise.data.policies import POLICIES
 
 SIZE = (32, 32)
 NEEDED = {  # arguments that have no default in kornia

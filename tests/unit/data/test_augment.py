@@ -11,18 +11,17 @@ from PIL import Image, ImageEnhance, ImageOps
 from pydantic import ValidationError
 
 from foldwise.config.pipeline import Augmentations
-from foldwise.data import augment as policies
+from foldwise.data import policies
 from foldwise.data.augment import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    POLICIES,
-    STRONGEST,
     Augment,
     AugmentWithMasks,
     Normalize,
     build_augmentation,
     normalization_statistics,
 )
+from foldwise.data.policies import POLICIES, STRONGEST
 from foldwise.errors import ConfigError
 from unit.data.augmenting import (
     PLAIN,

@@ -282,7 +282,7 @@ class TestTogether:
         for round_ in range(3):
             assert sorted(short[2 * round_] + short[2 * round_ + 1]) == list(range(8))
         assert len({*map(tuple, short)}) > 2  # rounds have orders of their own
-        assert sorted(sum((step[1] for step in steps), [])) == list(range(22))
+        assert sorted(place for step in steps for place in step[1]) == list(range(22))
 
     @pytest.mark.parametrize("first", range(7))
     def test_a_resumed_epoch_goes_on_where_it_was(self, first):

@@ -12,7 +12,8 @@ from foldwise.data.batches import TrainingPlan
 from foldwise.errors import ConfigError, DataError
 from foldwise.inference.metrics import compute_metrics
 from foldwise.inference.predict import load_network, predict
-from foldwise.training.fit import Run, prepare
+from foldwise.training.fit import Run
+from foldwise.training.prepare import prepare
 from foldwise.training.state import position, read_state
 from unit.training.toys import UNET, column, make_toy, toy_config, train_toys
 

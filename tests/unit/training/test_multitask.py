@@ -10,7 +10,7 @@ from foldwise.config.metrics import Metrics
 from foldwise.data.files import Data
 from foldwise.errors import ConfigError, DataError
 from foldwise.inference.predict import load_network
-from foldwise.training.fit import prepare
+from foldwise.training.prepare import prepare
 from unit.training.toys import UNET, column, make_toy, toy_config, train_toys
 
 TYPES = ("classification", "multilabel", "regression", "segmentation")

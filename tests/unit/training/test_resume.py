@@ -221,7 +221,7 @@ def test_a_training_that_was_to_stop_early_but_had_to_go_on_stops_where_it_would
 
 
 class TestTuning:
-    SECTIONS = {"tune": {"lr": True, "bs": True}, "sampling": {"batch_size": 4, "sample_num": 0}}  # noqa: RUF012
+    SECTIONS = {"tune": {"lr": True}}  # noqa: RUF012
 
     def test_a_training_goes_on_with_what_was_found(self, trainings, whole):
         def crash_in_training(text):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from foldwise.artifacts import read_json, write_json
 from foldwise.config.jobs import SourceConfig
 from foldwise.errors import ConfigError, DataError, MissingData
-from foldwise.training.fit import prepare
+from foldwise.training.prepare import prepare
 from foldwise.training.transfer import Source, choose_source
 from unit.training.toys import make_toy, toy_config, train_toys
 

@@ -1,5 +1,6 @@
 """Learning rate and batch size found before training: recorded, the same each time, and found once."""
 
+import gc
 import re
 import sys
 
@@ -25,6 +26,14 @@ def loss(logits, targets):
     return value * float("{value}") if logits.detach().abs().max() > 4 else value
 """
 LR, BS, BOTH = {"lr": True}, {"bs": True}, {"lr": True, "bs": True}
+
+
+@pytest.fixture(autouse=True)
+def _quick():
+    """Let the tuner, which collects garbage again and again, not look at what was there before."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Small tasks of every type in memory, of 8-pixel images that tell what is to be learned."""
 
 import csv
+import gc
 import multiprocessing
 import os
 import resource
@@ -162,6 +163,7 @@ def processes():
 
 def hunger(folder, batch_size, copies, megabytes, **settings):
     """Train in a process of its own, whose memory is limited, a network that copies each image, of 49 kB, so often."""
+    gc.freeze()
     (folder / "hungry.py").write_text(HUNGRY)
     os.chdir(folder)
     toy = make_toy("classification", size=64)
