@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -28,21 +28,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import bare
 import numpy as np
 import torch
+from digits import configure, make_data
 from side_by_side import print_table, spread
 
-from foldwise.config.canonical import tensor_folder
-from foldwise.config.definition import Description
-from foldwise.config.jobs import Origin, TrainConfig, dataset_config, task_config, train_config
-from foldwise.config.load import Library, load_config
-from foldwise.config.model import Config
+from foldwise.config.jobs import TrainConfig, train_config
 from foldwise.data.files import DataFiles, open_data
-from foldwise.data.preprocess import preprocess_dataset
-from foldwise.tasks.dataset import create_dataset
-from foldwise.tasks.descriptions import DatasetFiles
-from foldwise.tasks.task import create_task
 from foldwise.training.fold import ModelFiles, finish, train_fold
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDS = 5
 COLUMNS = ["", "folds", "Foldwise CPU s", "bare CPU s", "Foldwise accuracy", "bare accuracy", "ratio of CPU s"]
 
@@ -69,13 +61,13 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module="lightning")
     with tempfile.TemporaryDirectory() as folder:
-        config = configure(options.epochs)
-        files = make_data(Path(folder), config)
+        files = make_data(Path(folder), configure())
         images = np.load(files.tensors.images)
         rows = []
         for name in ("default", "none"):
-            recipe = configure(options.epochs, augmentations=name).pipelines["default"]
-            sides = Sides(train_config(config, recipe, "digits"), files, images, Path(folder))
+            config = configure(augmentations=name, trainer={"max_epochs": options.epochs})
+            training = train_config(config, config.pipelines["default"], "digits")
+            sides = Sides(training, files, images, Path(folder))
             rows.append(compare(f"augmentations: {name}", sides, options.rounds))
     title = f"Five folds of digits, {options.epochs} epochs, start-up excluded; target: at most 1.2"
     print_table(title, COLUMNS, rows)
@@ -87,26 +79,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=1, help="times that all folds are trained (default: 1)")
     parser.add_argument("--epochs", type=int, default=10, help="epochs (default: 10)")
     return parser.parse_args()
-
-
-def configure(epochs: int, **sections: Any) -> Config:
-    """Return the default configuration with the preset `small`."""
-    tree = {"arch": "small", "trainer": {"max_epochs": epochs}, "tasks": ["digits"], "pivot": "digits", **sections}
-    return load_config(tree, Library.read(ROOT / "config"))
-
-
-def make_data(folder: Path, config: Config) -> DataFiles:
-    """Make dataset, task and tensors of the digits, as the jobs do."""
-    recipe = config.pipelines["default"]
-    training, dataset = train_config(config, recipe, "digits"), dataset_config(config, "digits")
-    source = DatasetFiles.of(folder / "datasets/digits")
-    tensors = folder / "tensors/digits" / tensor_folder(recipe.preprocessing)
-    files = DataFiles.of(folder / "tasks/digits/task.json", tensors / "images.npy")
-    create_dataset(dataset, Origin([], [], "stop"), Description(), 1, None, source)
-    task = task_config(config, "digits")
-    create_task("digits", task.task, dataset.dataset, Description(), 1, source, files.task)
-    preprocess_dataset(training.tensors, dataset.dataset, 1, source.description, source.images, files.tensors)
-    return files
 
 
 def compare(name: str, sides: Sides, rounds: int) -> list[str]:

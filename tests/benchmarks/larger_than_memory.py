@@ -37,9 +37,11 @@ def train(path: Path, images: int) -> None:
     from foldwise.config.jobs import TrainConfig
     from foldwise.config.pipeline import Pipeline
     from foldwise.config.preprocessing import Preprocessing, TensorRecord
+    from foldwise.data.files import Data
     from foldwise.data.rows import open_rows
     from foldwise.data.tensors import TensorStore
     from foldwise.tasks.task import Task
+    from foldwise.training.fit import Run
     from foldwise.training.fold import ModelFiles, train_model
 
     shape, rows = (images, SIDE, SIDE, 3), 20
@@ -61,7 +63,7 @@ def train(path: Path, images: int) -> None:
     config = TrainConfig(pipeline=Pipeline.model_validate(recipe), task=TaskRecord(dataset="black"), tensors=record)
     files = ModelFiles(path.with_name("model.json"), path.with_name("metrics.csv"), None)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    train_model(config, "default", 0, task, store, files, 1, print)
+    train_model(config, "default", 0, [Data(task, store)], files, 1, Run(report=print))
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"resident memory: {before / 1024:.0f} MB before training, peak {after / 1024:.0f} MB")
 

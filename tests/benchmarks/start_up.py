@@ -4,7 +4,7 @@ Run by hand, with nothing else running: ``python tests/benchmarks/start_up.py``.
 the digits with the default configuration and the preset `small`; its process ends as the first training step begins.
 The other side imports torch, Lightning, the module of MONAI's network and kornia's augmentation, and nothing else.
 Runs alternate after one of each; medians are shown, the ratio is the median over pairs. A further run of each with
-``-X importtime`` tells which packages only the job imports. Nothing passes or fails here.
+``-X importtime``, the job's to its end, tells which modules only the job imports. Nothing passes or fails here.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ def main() -> None:
     """Print the times and the packages, or be the job that is timed."""
     options = parse_options()
     if options.job:
-        run_job(json.loads(options.job))
+        run_job(json.loads(options.job), options.whole)
+        return
     with tempfile.TemporaryDirectory() as folder:
         job = [__file__, "--job", json.dumps(make_job(Path(folder)))]
         imports = ["-c", f"{NEEDED}; {TELL}"]
         print_times(job, imports, options.pairs)
-        print_packages(job, imports)
+        print_packages([*job, "--whole"], imports)
 
 
 def parse_options() -> argparse.Namespace:
@@ -50,6 +51,7 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5, help="pairs of runs (default: 5)")
     parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -59,7 +61,7 @@ def make_job(folder: Path) -> dict[str, Any]:
 
     from foldwise.config.jobs import slice_json, train_config
 
-    config = configure()
+    config = configure(trainer={"max_epochs": 1, "limit_train_batches": 1})
     files = make_data(folder / "data", config)
     return {
         "folder": str(folder),
@@ -69,11 +71,12 @@ def make_job(folder: Path) -> dict[str, Any]:
     }
 
 
-def run_job(job: dict[str, Any]) -> None:
-    """Run the script as Snakemake does, up to the first training step."""
-    from foldwise.training.module import FoldModule
+def run_job(job: dict[str, Any], to_its_end: bool) -> None:
+    """Run the script as Snakemake does, to its end or up to the first training step."""
+    if not to_its_end:
+        from foldwise.training.module import FoldModule
 
-    FoldModule.training_step = end  # type: ignore[method-assign,assignment]
+        FoldModule.training_step = end  # type: ignore[method-assign,assignment]
     script = ROOT / "scripts/train_fold.py"
     runpy.run_path(str(script), init_globals={"snakemake": given(job, script)}, run_name="__main__")
 
@@ -103,9 +106,7 @@ def given(job: dict[str, Any], script: Path) -> SimpleNamespace:
         threads=1,
         params=SimpleNamespace(cfg=Config(job["config"]), revision=1),
         input=SimpleNamespace(task=[job["task"]], images=[job["images"]]),
-        output=Outputs(
-            model=f"{model}/model.json", weights=f"{model}/model.safetensors", run=f"{model}/run.json"
-        ),
+        output=Outputs(model=f"{model}/model.json", weights=f"{model}/model.safetensors", run=f"{model}/run.json"),
         resources={},
         scriptdir=str(script.parent),
     )
@@ -132,12 +133,14 @@ def measure(arguments: list[str]) -> tuple[float, float]:
 
 
 def start(arguments: list[str], *switches: str) -> str:
-    """Run Python; return all that it and the log of its job say."""
+    """Run Python; return all that it says, and what the log of its job does."""
     environment = {**os.environ, **THREADS, "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, *switches, *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    log = Path(json.loads(arguments[-1])["folder"]) / "job.log" if "--job" in arguments else None
-    output = result.stdout + result.stderr + (log.read_text() if log and log.exists() else "")
+    output = result.stdout + result.stderr
+    if "--job" in arguments:
+        log = Path(json.loads(arguments[arguments.index("--job") + 1])["folder"]) / "job.log"
+        output += log.read_text() if log.exists() else ""
     if result.returncode:
         raise SystemExit(output)
     return output
@@ -149,28 +152,20 @@ def read_line(output: str) -> str:
 
 
 def print_packages(job: list[str], imports: list[str]) -> None:
-    """Print the packages that only the job imports, and what importing their modules takes."""
+    """Print the packages of modules that only the job imports, and what these modules take."""
     from side_by_side import print_table
 
-    ours, theirs = (import_times(start(side, "-X", "importtime")) for side in (job, imports))
-    own = {name: spent for name, spent in ours.items() if name not in theirs and name not in sys.stdlib_module_names}
-    more = {name: spent - theirs[name] for name, spent in ours.items() if name in theirs}
-    rows = [[name, "only the job", f"{spent / 1e6:.3f}"] for name, spent in largest(own)]
-    rows += [[name, "more modules", f"{spent / 1e6:.3f}"] for name, spent in largest(more)]
-    print_table("What the job imports beyond that, without what it imports in turn", ["package", "", "seconds"], rows)
-
-
-def import_times(output: str) -> Counter[str]:
-    """Return the microseconds that the modules of each package took, without those that they import."""
-    found: Counter[str] = Counter()
-    for spent, module in TIMED.findall(output):
-        found[module.partition(".")[0]] += int(spent)
-    return found
-
-
-def largest(times: dict[str, int]) -> list[tuple[str, int]]:
-    """Return what took more than ten milliseconds, the largest first."""
-    return sorted(((name, spent) for name, spent in times.items() if spent > 10_000), key=lambda item: -item[1])
+    ours, theirs = (TIMED.findall(start(side, "-X", "importtime")) for side in (job, imports))
+    known = {module for _, module in theirs} | set(sys.stdlib_module_names)
+    times: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for spent, module in ours:
+        package = module.partition(".")[0]
+        if module not in known and package not in sys.stdlib_module_names:
+            times[package] += int(spent)
+            counts[package] += 1
+    rows = [[package, str(counts[package]), f"{spent / 1e6:.3f}"] for package, spent in times.most_common()]
+    print_table("What only the job imports, to its end", ["package", "modules", "seconds"], rows)
 
 
 if __name__ == "__main__":

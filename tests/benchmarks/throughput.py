@@ -35,11 +35,12 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from foldwise.config.jobs import TrainConfig, train_config
 from foldwise.config.load import Library, load_config
 from foldwise.data.augment import IMAGENET_MEAN, IMAGENET_STD, Normalize
+from foldwise.data.files import Data
 from foldwise.data.tensors import TensorStore
 from foldwise.inference.predict import predict
 from foldwise.models.network import Network, build_network
 from foldwise.tasks.task import Task
-from foldwise.training.fold import fit
+from foldwise.training.fit import Run, fit
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSES = tuple("0123456789")
@@ -124,7 +125,8 @@ def build_cases(folder: Path, epochs: int) -> list[Case]:
 def configure(arch: Any, augmentations: str, epochs: int) -> TrainConfig:
     """Return what decides training, with one epoch more than is measured."""
     tree = {"arch": arch, "augmentations": augmentations, "trainer": {"max_epochs": epochs + 1}}
-    return train_config(load_config(tree, Library.read(ROOT / "config")), "default", "digits")
+    config = load_config(tree, Library.read(ROOT / "config"))
+    return train_config(config, config.pipelines["default"], "digits")
 
 
 def digits_data(folder: Path) -> tuple[Task, TensorStore]:
@@ -175,7 +177,7 @@ def measure_training(case: Case, options: argparse.Namespace) -> list[str]:
     steps = -(-images // case.batch_size)
 
     def engine() -> float:
-        return time_epochs(lambda: fit(case.config, case.task, case.store, HELD_OUT, lambda text: None), steps)
+        return time_epochs(lambda: fit(case.config, [Data(case.task, case.store)], HELD_OUT, Run()), steps)
 
     def bare() -> float:
         return time_epochs(lambda: train_bare(case), steps)

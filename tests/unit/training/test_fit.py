@@ -210,9 +210,7 @@ class TestSteps:
     def test_gradients_are_clipped(self, train, make_pipeline, algorithm, most):
         trainer = {"max_epochs": 1, "gradient_clip_val": most, "gradient_clip_algorithm": algorithm}
         made, start = train(optimizer=SGD, trainer=trainer), start_of(make_pipeline)
-        moved = {
-            name: made.weights[name] - tensor for name, tensor in start.items() if not name.endswith(STATISTICS)
-        }
+        moved = {name: made.weights[name] - tensor for name, tensor in start.items() if not name.endswith(STATISTICS)}
         steps = 4
         if algorithm == "norm":
             length = torch.stack([change.norm() for change in moved.values()]).norm()

@@ -118,7 +118,9 @@ class TestWeights:
         toys = [make_toy("classification", name="pivot"), make_toy("regression", name="other")]
         made = train(*toys, trainer=ONE_EPOCH)
         start = prepare(toy_config(toys, make_pipeline), toys, 0, "none", None).module.network.state_dict()
-        assert not any(torch.equal(made.weights[f"heads.{head}.weight"], start[f"heads.{head}.weight"]) for head in (0, 1))
+        assert not any(
+            torch.equal(made.weights[f"heads.{head}.weight"], start[f"heads.{head}.weight"]) for head in (0, 1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,9 @@ def test_two_runs_have_the_same_bytes_whatever_random_state_they_start_in(train)
 
 
 class TestImages:
-    @pytest.mark.parametrize(("pivot", "co_task"), [("classification", "regression"), ("segmentation", "classification")])
+    @pytest.mark.parametrize(
+        ("pivot", "co_task"), [("classification", "regression"), ("segmentation", "classification")]
+    )
     def test_co_tasks_may_have_images_of_another_size(self, train, pivot, co_task):
         made = train(make_toy(pivot), make_toy(co_task, size=12, name="other"), augmentations=AUGMENTED)
         assert made.record["size"] == [8, 8]

@@ -42,7 +42,9 @@ def train(make_pipeline, tmp_path):
     runs = iter(range(100))
 
     def run(*toys, trainer=SHORT, **settings):
-        return train_toys(tmp_path / str(next(runs)), toys or ["classification"], make_pipeline, trainer=trainer, **settings)
+        return train_toys(
+            tmp_path / str(next(runs)), toys or ["classification"], make_pipeline, trainer=trainer, **settings
+        )
 
     return run
 

@@ -116,7 +116,8 @@ def toy_config(toys, make_pipeline, seed=42, tags=(), source=None, **sections):
 
 def definitions(task):
     """Return the definitions of a toy and of its tensors."""
-    return TaskRecord(dataset=task.dataset, type=task.type, n_folds=int(task.folds.max()) + 1), TensorRecord(dataset=task.dataset)
+    folds = int(task.folds.max()) + 1
+    return TaskRecord(dataset=task.dataset, type=task.type, n_folds=folds), TensorRecord(dataset=task.dataset)
 
 
 def files_in(folder, state=None):
@@ -124,7 +125,7 @@ def files_in(folder, state=None):
     return ModelFiles(folder / "model.json", folder / "metrics.csv", folder / "model.safetensors", state)
 
 
-def train_toys(folder, toys, make_pipeline, fold=0, run=Run(), state=None, key="key", start=None, **settings):
+def train_toys(folder, toys, make_pipeline, fold=0, run=None, state=None, key="key", start=None, **settings):
     """Train on toys, or on one of each kind, into a folder; return what was written.
 
     `settings` are those of `toy_config`; `start` is the model to start from.
