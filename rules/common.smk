@@ -405,6 +405,207 @@ def count(number, thing):
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def derive_code(wildcards):
+    """Return the file of the function of the user's own that the last tag of a variant calls."""
+    tag = parse_tag(wildcards.tag, "task")
+    if tag.name != "own":
+        return []
+    record = or_stop(jobs.task_config, CONFIG, f"{wildcards.parent}+{wildcards.tag}").task
+    return code_file(record.functions[-1], f"tagging.functions.{tag.function}")
+
+
+def collect_train(wildcards):
+    """Return what the subroutines of mode train ask for."""
+    wanted = []
+    if "train" in CONFIG.train.subroutines:
+        plan = plan_of("train")
+        wanted += [f"{PROJECT}/pipelines/{name}.yaml" for name in plan.pipelines]
+        wanted += map(model_record, selection.models(plan))
+        wanted += [f"{PROJECT}/tables/validation.csv"] if plan.pipelines else []
+    if "predict" in CONFIG.train.subroutines:
+        wanted += predicted_logits("train")
+    if "test" in CONFIG.train.subroutines:
+        wanted += test_results("train")
+    return wanted
+
+
+@cache
+def pipeline_config(pipeline):
+    """Return what is stored of a resolved pipeline."""
+    section = jobs.pipeline_config(CONFIG, pipeline)
+    return JobConfig(jobs.slice_json(section), plan=CONFIG.pipelines[pipeline].arch.name)
+
+
+@cache
+def co_tasks_of(pipeline, task):
+    """Return the tasks that are learned beside a task; stop if the backbone cannot serve one."""
+    recipe, where = recipe_of(pipeline), f"pipelines.{pipeline.partition('@')[0]}"
+    names = or_stop(selection.co_tasks, CONFIG, recipe, parse_task(task, "task"), f"{where}.mode")
+    or_stop(checks.check_co_tasks, recipe, {name: jobs.task_record(CONFIG, name) for name in names}, where)
+    return names
+
+
+@cache
+def own_code(pipeline):
+    """Return the files of the user's own that a training runs, and the weights that it starts from."""
+    recipe, where = recipe_of(pipeline), f"pipelines.{pipeline.partition('@')[0]}"
+    or_stop(check_available, recipe.arch)
+    functions = {f"{where}.arch.source": recipe.arch.source, f"{where}.loss.name": recipe.loss.name}
+    functions |= {
+        f"{where}.augmentations.operations[{place}].name": operation.name
+        for place, operation in enumerate(recipe.augmentations.operations)
+    }
+    files = dict.fromkeys(file for key, name in functions.items() if ":" in name for file in code_file(name, key))
+    weights = recipe.arch.weights
+    if weights and not Path(weights).is_file():
+        raise SystemExit(
+            f"Error: {where}.arch.weights: got {weights}, which does not exist, expected a safetensors file. "
+            "The path is relative to the working directory."
+        )
+    return {"code": list(files), "pretrained": [weights] if weights else []}
+
+
+@cache
+def training_files(pipeline, task):
+    """Return what a training reads."""
+    return {**data_files(pipeline, [task, *co_tasks_of(pipeline, task)]), **own_code(pipeline)}
+
+
+@cache
+def training_slice(pipeline, task):
+    """Return what decides the models of a pipeline on a task, and words for the dry run."""
+    stored = selection.setting(CONFIG, "tl" if "@" in pipeline else "train", "store_parameters")
+    co_tasks = co_tasks_of(pipeline, task)
+    section = or_stop(jobs.train_config, CONFIG, recipe_of(pipeline), task, co_tasks, stored)
+    recipe = section.pipeline
+    with_others = f", with {', '.join(co_tasks)}" if co_tasks else ""
+    plan = (
+        f"{count(recipe.trainer.max_epochs, 'epoch')}, lr {recipe.optimizer.lr:g}, batches of {recipe.sampling.batch_size}, "
+        f"seed {section.seed}, pipeline {pipeline}{with_others}"
+    )
+    words = {"plan": plan, "network": recipe.arch.name, "cache": recipe_of(pipeline).sampling.cache}
+    return section, {**words, "checkpoint_minutes": CONFIG.train.checkpoint_minutes}
+
+
+@cache
+def train_config(pipeline, task):
+    """Return what decides the models of a pipeline on a task."""
+    section, words = training_slice(pipeline, task)
+    return JobConfig(jobs.slice_json(section), **words)
+
+
+def model_outputs(folder, mode):
+    """Return the outputs of training in a folder; weights only if they are to be stored."""
+    weights = f"{folder}/model.safetensors"
+    stored = selection.setting(CONFIG, mode, "store_parameters")
+    kept = {"weights": temp(weights) if CONFIG.remove.parameters else weights} if stored else {}
+    return {"model": f"{folder}/model.json", **kept, "curves": f"{folder}/metrics.csv", "run": f"{folder}/run.json"}
+
+
+def collect_tl(wildcards):
+    """Return what the subroutines of mode tl ask for."""
+    wanted, parts = [], CONFIG.tl.subroutines
+    if "train" in parts:
+        plan = plan_of("tl")
+        wanted += [f"{PROJECT}/pipelines/{form.partition('@')[0]}.yaml" for form in plan.pipelines]
+        wanted += map(model_record, selection.models(plan))
+        wanted += [f"{PROJECT}/tables/transfer.csv"] if plan.pipelines else []
+    wanted += predicted_logits("tl") if "predict" in parts else []
+    return wanted + (test_results("tl") if "test" in parts else [])
+
+
+@cache
+def source_models(name):
+    """Return the models that a transfer may start from: those of this project, and of others of the same network."""
+    plan = or_stop(selection.source_plan, CONFIG, name)
+    or_stop(selection.with_weights, plan, "tl")
+    network, wanted = lambda recipe: checks.network_of(recipe.arch), checks.network_of(CONFIG.pipelines[name].arch)
+    own = {model: f"{PROJECT}/models/{model_folder(model)}" for model in selection.models(plan)}
+    reused = reused_models(str(plan.pivot), plan.nested) if CONFIG.reuse.models else {}
+    same = {model: one.folder for model, one in reused.items() if network(one.recipe) == wanted}
+    if len(same) < len(reused):
+        others = {one.recipe.arch.name for model, one in reused.items() if model not in same}
+        warn(
+            f"reuse.models: {count(len(reused) - len(same), 'model')} of {plan.pivot} of another network "
+            f"({', '.join(sorted(others))}; pipeline {name} has {CONFIG.pipelines[name].arch.name}) cannot be started from."
+        )
+    return own | same
+
+
+@cache
+def transfer_files(name, source, task):
+    """Return what a transfer reads: the data, and all models that it may start from."""
+    check_source_task(source)
+    folders = source_models(name).values()
+    models = [f"{folder}/model.json" for folder in folders]
+    weights = [f"{folder}/model.safetensors" for folder in folders]
+    return {**training_files(f"{name}@{source}", task), "models": models, "weights": weights}
+
+
+def check_source_task(source):
+    """Stop if models are asked for that start from another task than the configured one."""
+    expected = selection.pretrain_task(CONFIG)
+    if source != expected:
+        raise SystemExit(f"Error: tl.pretrain_task: got {expected}, expected {source}, which is asked for.")
+
+
+@cache
+def transfer_config(name, source, task):
+    """Return what decides the models of a pipeline that start from models of another task."""
+    section, words = training_slice(f"{name}@{source}", task)
+    return JobConfig(jobs.slice_json(jobs.transfer_config(CONFIG, section, source)), **words)
+
+
+def collect_predict(wildcards):
+    """Return what the subroutines of mode predict ask for."""
+    wanted = predicted_logits("predict") if "predict" in CONFIG.predict.subroutines else []
+    return wanted + (test_results("predict") if "test" in CONFIG.predict.subroutines else [])
+
+
+def prediction_files(wildcards):
+    """Return what a prediction reads: a model of this project or of another one, and the target."""
+    form, folder = wildcards.pipeline, f"{wildcards.task}/fold-{wildcards.fold}"
+    project, tilde, pipeline = form.rpartition("~")
+    root = f"{CONFIG.results_dir}/{project}" if tilde else PROJECT
+    model = f"{root}/models/{pipeline}/{folder}"
+    files = {"model": f"{model}/model.json", "weights": f"{model}/model.safetensors"}
+    source = recipe_of(form).arch.source
+    code = code_file(source, f"pipelines.{form}.arch.source") if ":" in source else []
+    return {**data_files(form, [wildcards.target]), **files, "code": code}
+
+
+@cache
+def predict_config(pipeline, target):
+    """Return what decides the logits of a pipeline's models on a target."""
+    section = or_stop(jobs.predict_config, CONFIG, recipe_of(pipeline), target)
+    variations = f", {count(len(section.tta.variations), 'variation')}" if len(section.tta.variations) > 1 else ""
+    cache_words = {"cache": recipe_of(pipeline).sampling.cache}
+    return JobConfig(jobs.slice_json(section), plan=f"pipeline {pipeline}{variations}", **cache_words)
+
+
+def collect_test(wildcards):
+    """Return what the subroutines of mode test ask for."""
+    wanted = test_results("test") if "test" in CONFIG.test.subroutines else []
+    return wanted + (predicted_logits("test") if "predict" in CONFIG.test.subroutines else [])
+
+
+@cache
+def score_config(pipeline, target):
+    """Return the metrics of a pipeline on a target."""
+    section = or_stop(jobs.score_config, CONFIG, recipe_of(pipeline), target)
+    resamples = f", {section.metrics.bootstrap} resamples" if section.metrics.bootstrap else ""
+    return JobConfig(jobs.slice_json(section), plan=f"pipeline {pipeline}{resamples}")
+
+
+def score_files(wildcards):
+    """Return what a score is computed from: logits, and the code of metrics of the user's own."""
+    recipe, form = recipe_of(wildcards.pipeline), wildcards.pipeline
+    names = recipe.metrics.of(jobs.task_record(CONFIG, wildcards.target).type)
+    own = [name for name in names if ":" in name]
+    logits = f"{PROJECT}/logits/{form}/{wildcards.task}/fold-{wildcards.fold}/{wildcards.target}.npz"
+    return {"logits": logits, "code": [file for name in own for file in code_file(name, f"pipelines.{form}.metrics")]}
+
+
 class OldOutputs:
     """What was there before jobs ran, to be put back as it was if they fail.
 

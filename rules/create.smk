@@ -1,15 +1,6 @@
 # Mode create: datasets, tasks and their variants.
 
 
-def derive_code(wildcards):
-    """Return the file of the function of the user's own that the last tag of a variant calls."""
-    tag = parse_tag(wildcards.tag, "task")
-    if tag.name != "own":
-        return []
-    record = or_stop(jobs.task_config, CONFIG, f"{wildcards.parent}+{wildcards.tag}").task
-    return code_file(record.functions[-1], f"tagging.functions.{tag.function}")
-
-
 rule create:
     input:
         collect_create,

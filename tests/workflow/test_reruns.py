@@ -1,6 +1,7 @@
 """A change reruns exactly what it can change."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,19 @@ def without_mode(jobs, target):
     return {rule: count for rule, count in jobs.items() if rule != target}
 
 
+@pytest.fixture(scope="module")
+def planned(finished, tmp_path_factory):
+    """Return one copy of the finished project for all cases, as planning changes nothing but the configuration."""
+    project = Project(tmp_path_factory.mktemp("cases") / "work")
+    shutil.copytree(finished.folder, project.folder)
+    return project
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_case(trained, path):
+def test_case(planned, path):
     case = yaml.safe_load(path.read_text())
-    trained.configure(case["config"])
-    result = trained.dry_run(case["target"], *case.get("arguments", []))
+    planned.configure(case["config"])
+    result = planned.dry_run(case["target"], *case.get("arguments", []))
     assert without_mode(result.jobs, case["target"]) == case["reruns"], result.output
 
 

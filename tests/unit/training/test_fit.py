@@ -185,7 +185,7 @@ class TestEpochs:
 
     def test_a_training_that_ends_before_its_first_validation_is_told(self, train, tmp_path):
         trainer = {"max_epochs": 100_000, "check_val_every_n_epoch": 100_000, "max_time": "00:00:00:01"}
-        with pytest.raises(ConfigError, match=r"trainer\.max_time: got '00:00:00:01', expected time for the first val"):
+        with pytest.raises(ConfigError, match=r"trainer\.max_time: got '00:00:00:01', expected time enough"):
             train(trainer=trainer)
         assert not (tmp_path / "0").exists()
 

@@ -9,16 +9,20 @@ from safetensors.torch import load_file
 
 from foldwise.artifacts import FORMAT_VERSION, read_csv, read_json, sha256
 from foldwise.config.definition import TaskRecord
+from foldwise.config.jobs import SourceConfig, TransferConfig
 from foldwise.config.metrics import CLASSIFICATION_METRICS
 from foldwise.config.pipeline import Pipeline
 from foldwise.errors import ConfigError, DataError
 from foldwise.inference.classification import classification_metrics
 from foldwise.inference.predict import load_network, predict
 from foldwise.models.network import build_network
+from foldwise.training.fold import ModelFiles, train_fold
+from unit.conftest import make_digits
 
 COLUMNS = ["epoch", "lr", "train_loss", "val_loss", *CLASSIFICATION_METRICS]
 SHORT = {"trainer": {"max_epochs": 2, "limit_train_batches": 2}}
 AUGMENTED = {"augmentations": {"operations": [{"name": "RandomAffine", "degrees": 10.0, "p": 1.0}]}}
+HEAD = {"heads.0.weight", "heads.0.bias"}
 ERRATIC = {"optimizer": {"name": "adamw", "lr": 0.3}, "trainer": {"max_epochs": 4, "limit_train_batches": 3}}
 
 
@@ -90,6 +94,23 @@ class TestFiles:
         number = r"\d+\.?\d*"
         figures = f"train_loss {number}, val_loss {number}, accuracy {number}; \\d+ s left"
         assert [bool(re.fullmatch(f"epoch {k} of 2: {figures}", line)) for k, line in enumerate(lines, 1)] == [True] * 2
+
+
+class TestSeveralFiles:
+    def test_co_tasks_are_read_from_files_of_their_own(self, train, tmp_path):
+        other = make_digits(tmp_path / "data", "digits_regression", "regression")
+        record = train(tmp_path / "model", others=[other], **SHORT).record
+        (told,) = record["co_tasks"]
+        assert (told["task"], told["type"]) == ("digits_regression", "regression")
+        assert told["score"] > 0
+
+    def test_a_transfer_starts_from_one_of_the_models_it_is_given(self, trained, digits, tmp_path):
+        config = TransferConfig(**dict(trained.config), source=SourceConfig(task="digits", freeze=True))
+        files = ModelFiles(tmp_path / "model.json", tmp_path / "metrics.csv", tmp_path / "model.safetensors")
+        record = train_fold(config, "default@digits", 1, [digits.files], files, 1, models=[trained.files.record]).record
+        assert record["source"]["weights"] == trained.record["weights"]
+        source, weights = load_file(trained.files.weights), load_file(files.weights)
+        assert {name for name in weights if not torch.equal(weights[name], source[name])} == HEAD
 
 
 class TestDeterminism:
@@ -180,6 +201,11 @@ class TestMistakes:
         with pytest.raises(ConfigError, match=message):
             train(tmp_path, **sections)
         assert contents(tmp_path) == {}
+
+    def test_batches_of_one_image_are_told(self, train, tmp_path):
+        arch = {"name": "resnet10", "block_inplanes": [4, 4, 8, 8]}  # ends with a map of a single pixel
+        with pytest.raises(DataError, match=r"got a batch of one image, .* Raise sampling\.batch_size"):
+            train(tmp_path, arch=arch, sampling={"batch_size": 1, "sample_num": 4})
 
     def test_a_fold_that_is_not_there_is_told(self, train, tmp_path):
         with pytest.raises(DataError, match=r"task digits: got fold 5, expected a fold from 0 to 4"):

@@ -118,9 +118,8 @@ class TestWeights:
         toys = [make_toy("classification", name="pivot"), make_toy("regression", name="other")]
         made = train(*toys, trainer=ONE_EPOCH)
         start = prepare(toy_config(toys, make_pipeline), toys, 0, "none", None).module.network.state_dict()
-        assert not any(
-            torch.equal(made.weights[f"heads.{head}.weight"], start[f"heads.{head}.weight"]) for head in (0, 1)
-        )
+        same = {name for name in start if torch.equal(made.weights[name], start[name])}
+        assert not any(name.startswith("heads") for name in same)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +183,6 @@ def test_two_runs_have_the_same_bytes_whatever_random_state_they_start_in(train)
     made = []
     for state in (1, 2):
         torch.manual_seed(state)
-        np.random.seed(state)
         arch = {**UNET, "dropout": 0.3}
         made.append(train("classification", "segmentation", "multilabel", arch=arch, augmentations=AUGMENTED))
     assert made[0].bytes == made[1].bytes

@@ -53,9 +53,9 @@ def train(make_pipeline, tmp_path):
 def find(make_pipeline):
     """Return what tuning finds for toys."""
 
-    def run(*toys, run=Run(), key="key", **settings):
+    def run(*toys, run=None, key="key", **settings):
         toys = [make_toy(one, place, f"{one}{place}") for place, one in enumerate(toys or ["classification"])]
-        return tune(toy_config(toys, make_pipeline, **{"arch": SMALL, **settings}), toys, 0, run, key)
+        return tune(toy_config(toys, make_pipeline, **{"arch": SMALL, **settings}), toys, 0, run or Run(), key)
 
     return run
 
