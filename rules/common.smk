@@ -364,9 +364,19 @@ def model_record(model):
     return f"{PROJECT}/models/{model_folder(model)}/model.json"
 
 
+def plan_with_weights(mode):
+    """Return what a mode trains; stop if weights that it needs are not stored."""
+    plan = or_stop(selection.with_weights, plan_of(mode), mode)
+    if any("@" in form for form in plan.pipelines) and not selection.setting(CONFIG, "tl", "store_parameters"):
+        raise SystemExit(
+            f"Error: tl.store_parameters: got false, expected true. Mode {mode} needs the weights of the models of tl."
+        )
+    return plan
+
+
 def predicted_logits(mode):
     """Return the logits that a mode asks for."""
-    plan = or_stop(selection.with_weights, plan_of(mode), mode)
+    plan = plan_with_weights(mode)
     found = selection.predictions(plan, all_models(mode))
     return [f"{PROJECT}/logits/{model_folder(prediction)}/{prediction.target}.npz" for prediction in found]
 
@@ -378,7 +388,7 @@ def score_path(prediction):
 
 def test_results(mode):
     """Return the scores and the table that a mode asks for; warn if the true test split is touched."""
-    plan = or_stop(selection.with_weights, plan_of(mode), mode)
+    plan = plan_with_weights(mode)
     if not plan.nested and not plan.eval_on:
         warn(
             f"Testing without nesting touches the test split of {plan.pivot}: use it once, at the end. "
@@ -397,7 +407,8 @@ def table_config(mode):
     forms = plan.pipelines if mode in ("train", "tl") else dict.fromkeys(model.pipeline for model in all_models(mode))
     recipes = {form: recipe_of(form) for form in forms}
     section = jobs.table_config(CONFIG, recipes, str(plan.pivot), plan.eval_on if mode == "test" else ())
-    return JobConfig(jobs.slice_json(section), plan=f"{str(plan.pivot)}, pipelines {', '.join(forms)}")
+    tasks = section.targets or [str(plan.pivot)]
+    return JobConfig(jobs.slice_json(section), plan=f"{', '.join(tasks)}, pipelines {', '.join(forms)}")
 
 
 def count(number, thing):
@@ -474,7 +485,8 @@ def training_files(pipeline, task):
 @cache
 def training_slice(pipeline, task):
     """Return what decides the models of a pipeline on a task, and words for the dry run."""
-    stored = selection.setting(CONFIG, "tl" if "@" in pipeline else "train", "store_parameters")
+    mode = "tl" if "@" in pipeline else "train"
+    stored = selection.setting(CONFIG, mode, "store_parameters")
     co_tasks = co_tasks_of(pipeline, task)
     section = or_stop(jobs.train_config, CONFIG, recipe_of(pipeline), task, co_tasks, stored)
     recipe = section.pipeline
@@ -484,7 +496,7 @@ def training_slice(pipeline, task):
         f"seed {section.seed}, pipeline {pipeline}{with_others}"
     )
     words = {"plan": plan, "network": recipe.arch.name, "cache": recipe_of(pipeline).sampling.cache}
-    return section, {**words, "checkpoint_minutes": CONFIG.train.checkpoint_minutes}
+    return section, {**words, "checkpoint_minutes": selection.setting(CONFIG, mode, "checkpoint_minutes")}
 
 
 @cache
@@ -518,7 +530,7 @@ def collect_tl(wildcards):
 def source_models(name):
     """Return the models that a transfer may start from: those of this project, and of others of the same network."""
     plan = or_stop(selection.source_plan, CONFIG, name)
-    or_stop(selection.with_weights, plan, "tl")
+    or_stop(selection.with_weights, or_stop(selection.train_plan, CONFIG, "train"), "tl")
     network, wanted = lambda recipe: checks.network_of(recipe.arch), checks.network_of(CONFIG.pipelines[name].arch)
     own = {model: f"{PROJECT}/models/{model_folder(model)}" for model in selection.models(plan)}
     reused = reused_models(str(plan.pivot), plan.nested) if CONFIG.reuse.models else {}

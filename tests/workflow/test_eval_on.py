@@ -12,7 +12,11 @@ VARIANT = "kinds+nested-0"
 KINDS = {**SHARED, "test_fraction": 0.25}
 NEW = {
     "again": {**KINDS, "columns": {"image": "file", "class": "kind"}},
-    "renamed": {**KINDS, "columns": {"image": "file", "class": "kind"}, "classes": {"black": ["dark"], "white": ["bright"]}},
+    "renamed": {
+        **KINDS,
+        "columns": {"image": "file", "class": "kind"},
+        "classes": {"black": ["dark"], "white": ["bright"]},
+    },
     "five": {**SHARED, "columns": {"image": "file", "class": "size"}},
 }
 BASE = {"tasks": ["kinds", "sizes"], "definitions": NEW, "train": {"cv": False}}

@@ -4,17 +4,19 @@ import os
 import re
 from functools import cache
 
+import numpy as np
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from foldwise.config import modes
 from foldwise.config.architectures import OwnNetwork, Timm
+from foldwise.config.load import Library, load_config
 from foldwise.config.losses import BinaryCrossEntropy, DiceCrossEntropy, Huber, OwnLoss, SquaredError
 from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline
-from foldwise.config.load import Library, load_config
 from foldwise.config.section import nested_sections
-from pydantic import BaseModel
 from workflow.conftest import REPOSITORY, TINY, Project
-PARITY = {"dataset": "digits", "source": "embedded", "classes": {"even": [0, 2, 4, 6, 8], "odd": [1, 3, 5, 7, 9]}}
+from workflow.shapes import copy_shapes, settings, weights_of
 from workflow.test_reruns import CASES
 
 FOLDER = CASES[0].parent / "pipelines"
@@ -28,7 +30,7 @@ JOBS = {
 PLANNED = re.compile(r"^Job \d+: (Write|Train|Predict|Score) .*?pipeline ([\w.-]+)", re.MULTILINE)
 BASE = {
     "tasks": ["digits", "parity", "again"],
-    "definitions": {"parity": PARITY, "again": {"dataset": "digits", "source": "embedded"}},
+    "definitions": {name: {"dataset": "digits", "source": "embedded"} for name in ("parity", "again")},
     "trainer": {"max_epochs": 4},
 }
 # Other task types have these losses, and tests of their own have these sources of networks and losses.
@@ -49,7 +51,8 @@ def cases():
 
 def tree(when):
     """Return a configuration with a pipeline for each case, as it is before or after its change."""
-    pipelines = {name: {section: change[when]} if when in change else {} for name, (section, _, change) in cases().items()}
+    changes = {name: (section, change.get(when)) for name, (section, _, change) in cases().items()}
+    pipelines = {name: {section: change} if change is not None else {} for name, (section, change) in changes.items()}
     others = [name for name, (_, jobs, _) in cases().items() if jobs != "train"]
     return {**TINY, **BASE, "pipelines": pipelines, "train": {"cv": False}, "test": {"pipelines": others}}
 
@@ -120,3 +123,62 @@ def test_every_key_has_a_case(section):
     before, after = (load_config(tree(when), library).pipelines for when in ("before", "after"))
     seen = {key for name in cases() for key in changed(getattr(before[name], section), getattr(after[name], section))}
     assert set(keys_of(Pipeline.model_fields[section].annotation)) - seen == set()
+
+
+PRESETS = sorted(path.stem for path in (REPOSITORY / "config/pipelines").glob("*.yaml"))
+PIVOTS = {"multilabel": "marks", "segmentation": "outlines"}
+STEP = {"sampling": {"batch_size": 4}, "trainer": {"max_epochs": 1, "limit_train_batches": 1, "limit_val_batches": 1}}
+PRETRAINED = "results/default/models/a/kinds+nested-0/fold-0/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory):
+    """A project in which every shipped pipeline has made a step on a pivot of its type, two from weights of a file."""
+    project = copy_shapes(tmp_path_factory)
+    for pivot in ("kinds", *PIVOTS.values()):
+        names = [name for name in PRESETS if PIVOTS.get(name, "kinds") == pivot]
+        pipelines = {name: {"preset": name, **STEP} for name in names}
+        for name in {"fine_tune", "linear_probe"} & set(names):
+            pipelines[name]["arch"] = {"weights": PRETRAINED}
+        project.configure(settings(pivot=pivot, pipelines=pipelines, train={"cv": False}, project="presets"))
+        result = project.run("train")
+        assert result.status == 0, result.output
+    return project
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_shipped_pipeline_makes_a_step(one_step, name):
+    folder = f"results/presets/models/{name}/{PIVOTS.get(name, 'kinds')}+nested-0/fold-0"
+    record = one_step.json(f"{folder}/model.json")
+    assert np.isfinite(record["score"])
+    assert record["recipe"]["optimizer"] == stored(one_step, name)["optimizer"]
+
+
+def stored(project, name):
+    """Return a pipeline as the project has stored it."""
+    return yaml.safe_load(project.path(f"results/presets/pipelines/{name}.yaml").read_text())
+
+
+def test_a_linear_probe_leaves_the_backbone_alone(one_step):
+    start = weights_of(one_step.path(PRETRAINED))
+    for name, is_same in (("linear_probe", True), ("fine_tune", False)):
+        end = weights_of(one_step.path(f"results/presets/models/{name}/kinds+nested-0/fold-0/model.safetensors"))
+        backbone = [key for key in start if key.startswith("backbone.")]
+        assert all(np.array_equal(start[key], end[key]) for key in backbone) == is_same
+
+
+MODES = {
+    "train": modes.Train,
+    "predict": modes.Predict,
+    "test": modes.Test,
+    "tl": modes.Transfer,
+    "reuse": modes.Reuse,
+    "remove": modes.Remove,
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_option_of_a_mode_has_a_case(mode):
+    cases = [yaml.safe_load(path.read_text()) for path in FOLDER.parent.rglob("*.yaml")]
+    seen = {key for case in cases for key in case.get("config", {}).get(mode, {})}
+    assert set(MODES[mode].model_fields) - seen == set()

@@ -171,3 +171,9 @@ def test_mistakes(transferred, name):
     section, parts = MISTAKES[name]
     transferred[0].configure(settings(pivot="sides", tl=section))
     check_message(transferred[0].run("tl", "-n"), *parts)
+
+
+@pytest.mark.parametrize("mode", ["predict", "test"])
+def test_models_without_weights_cannot_be_predicted_with(transferred, mode):
+    transferred[0].configure(settings(pivot="sides", tl={"pretrain_task": "kinds", "store_parameters": False}))
+    check_message(transferred[0].run(mode, "-n"), f"tl.store_parameters: got false, expected true. Mode {mode} needs")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,8 @@ def fit(
         callbacks.append(SaveState(run.state, run.minutes, run.stop))
         plugins.append(StateIO(key))
     known = go_on(training.train, run, key)
+    if module.network.frozen:
+        warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # as they are meant to be
     trainer = build_trainer(pipeline, callbacks, plugins, run.tensorboard, run.resources)
     trainer.fit(module, training.train, training.val, ckpt_path=run.state if known else None)
     if not trainer.is_global_zero:  # a further process of several devices: the first one writes what was made

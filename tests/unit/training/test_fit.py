@@ -1,5 +1,6 @@
 """What each option of trainer, callbacks and adapters does, seen in what a training leaves."""
 
+import dataclasses
 import importlib.util
 import time
 
@@ -276,6 +277,17 @@ class TestParts:
         assert_scored(made)
 
 
+class Counted:
+    """Images that note which rows are read."""
+
+    def __init__(self, images, reads):
+        self.images, self.shape, self.reads = images, images.shape, reads
+
+    def __getitem__(self, rows):
+        self.reads.append(rows)
+        return self.images[rows]
+
+
 class TestDivergence:
     @pytest.mark.parametrize(("batch", "saved"), [(0, (1, 0)), (1, (1, 1))])
     def test_a_bad_loss_is_told_in_its_very_step_and_the_state_before_is_kept(
@@ -293,6 +305,14 @@ class TestDivergence:
         assert position(state) == saved
         assert all(tensor.isfinite().all() for tensor in state["state_dict"].values())
         assert not (tmp_path / "0").exists()
+
+    def test_no_further_batch_is_read(self, train):
+        task, store = make_toy("soft")
+        task.targets[task.split("train", 0)] = np.nan
+        reads = []
+        with pytest.raises(DataError, match="the training loss in epoch 0, step 0"):
+            train((task, dataclasses.replace(store, images=Counted(store.images, reads))))
+        assert len(reads) == 1
 
     def test_advice_is_given(self, train):
         with pytest.raises(DataError, match=r"Lower optimizer\.lr or set trainer\.gradient_clip_val"):

@@ -74,7 +74,8 @@ def test_three_tasks_have_three_heads_and_are_augmented_each(train):
 def test_every_step_has_a_batch_of_every_task_until_the_longest_is_through(train, pivot_is_short):
     long, short = make_toy("classification", name="long"), make_toy("multilabel", name="short")
     toys = [with_samples(short, 24), long] if pivot_is_short else [long, with_samples(short, 24)]
-    made = train(*toys, mode=LAST, trainer={"max_epochs": 3})
+    made = train(*toys, mode=LAST, trainer={"max_epochs": 3}, lr_scheduler={"name": "cosine"})
+    assert column(made, "lr") == pytest.approx([0.0075, 0.0025, 0.0])
     counts = {made.weights[name].item() for name in made.weights if name.endswith("num_batches_tracked")}
     assert counts == {2 * 4 * 3}  # tasks, steps (60 samples by 16), epochs
 
@@ -125,11 +126,11 @@ class TestWeights:
 @pytest.mark.parametrize(
     ("co_task", "callbacks", "is_mixed"),
     [
-        ("segmentation", {"mixup": {}}, False),
+        ("segmentation", {"mixup": {"alpha": 1.0}}, False),
         ("segmentation", {"cutmix": {}}, False),
         ("regression", {"cutmix": {}}, False),
-        ("regression", {"mixup": {}}, True),
-        ("multilabel", {"mixup": {}, "cutmix": {}}, True),
+        ("regression", {"mixup": {"alpha": 1.0}}, True),
+        ("multilabel", {"mixup": {"alpha": 1.0}, "cutmix": {}}, True),
     ],
 )
 def test_images_of_co_tasks_are_mixed_where_their_targets_can_be(train, co_task, callbacks, is_mixed):
