@@ -92,6 +92,8 @@ def task_files(task):
 @cache
 def reused_models(task, nested):
     """Return the models of a task in other projects, by their full form, task and fold; tell of those passed over."""
+    if CONFIG.project in CONFIG.reuse.models:
+        raise SystemExit(f"Error: reuse.models: got {CONFIG.project}, this project itself, expected other projects.")
     found = or_stop(reuse.find_models, CONFIG.results_dir, CONFIG.reuse.models, task, nested)
     if found.skipped:
         warn(f"reuse.models: passed over models of {task}: {reuse.describe_skipped(found.skipped)}.")
@@ -356,7 +358,22 @@ def all_models(mode):
     """Return the models that a mode works with: its own, and those of other projects."""
     plan = plan_of(mode)
     own = list(selection.models(plan))
-    return own + list(reused_models(str(plan.pivot), plan.nested)) if mode != "tl" else own
+    if mode == "tl":
+        return own
+    reused = list(reused_models(str(plan.pivot), plan.nested))
+    for project in CONFIG.reuse.models:
+        if not any(model.pipeline.startswith(f"{project}~") for model in reused):
+            kind = "nested models" if plan.nested else "models"
+            warn(f"reuse.models: project {project} has no {kind} of {plan.pivot} that can be used.")
+    return own + reused
+
+
+def models_of(mode):
+    """Return the models that a mode works with; stop if there is none to predict with."""
+    found = all_models(mode)
+    if not found:
+        raise SystemExit(f"Error: {mode}.pipelines: got no model to predict with, expected pipelines, or reuse.models.")
+    return found
 
 
 def model_record(model):
@@ -377,7 +394,7 @@ def plan_with_weights(mode):
 def predicted_logits(mode):
     """Return the logits that a mode asks for."""
     plan = plan_with_weights(mode)
-    found = selection.predictions(plan, all_models(mode))
+    found = selection.predictions(plan, models_of(mode))
     return [f"{PROJECT}/logits/{model_folder(prediction)}/{prediction.target}.npz" for prediction in found]
 
 
@@ -394,9 +411,7 @@ def test_results(mode):
             f"Testing without nesting touches the test split of {plan.pivot}: use it once, at the end. "
             "With train.nested: true each outer fold is a test split instead."
         )
-    wanted = list(map(score_path, selection.scores(plan, all_models(mode))))
-    if not wanted:
-        raise SystemExit(f"Error: {mode}.pipelines: got no model to test, expected pipelines, or reuse.models.")
+    wanted = list(map(score_path, selection.scores(plan, models_of(mode))))
     return [*wanted, f"{PROJECT}/tables/test.csv"]
 
 

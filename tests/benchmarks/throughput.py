@@ -126,9 +126,9 @@ def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=7, help="pairs of runs (default: 7)")
     parser.add_argument("--epochs", type=int, default=4, help="epochs measured in a run, after a first (default: 4)")
-    parser.add_argument("--large-pairs", type=int, default=3, help=f"the same for {SIDE} pixels (default: 3)")
+    parser.add_argument("--large-pairs", type=int, default=2, help=f"the same for {SIDE} pixels (default: 2)")
     parser.add_argument("--large-epochs", type=int, default=1, help=f"the same for {SIDE} pixels (default: 1)")
-    parser.add_argument("--large-images", type=int, default=640, help=f"images of {SIDE} pixels (default: 640)")
+    parser.add_argument("--large-images", type=int, default=320, help=f"images of {SIDE} pixels (default: 320)")
     return parser.parse_args()
 
 

@@ -94,9 +94,21 @@ def test_an_unknown_project(reused):
     check_message(reused[0].run("predict", "-n"), "reuse.models[1]: got 'defalt'", "Did you mean 'default'?")
 
 
-def test_nothing_to_test(reused):
+def test_the_project_itself(reused):
+    reused[0].configure(settings(**REUSED | {"reuse": {"models": ["mine"]}}))
+    check_message(reused[0].run("test", "-n"), "reuse.models: got mine, this project itself, expected other projects")
+
+
+def test_a_project_without_models_that_fit(reused):
+    reused[0].configure(settings(**REUSED | {"train": {"nested": False, "pipelines": ["a"]}}))
+    told = "Warning: reuse.models: project default has no models of kinds that can be used."
+    assert reused[0].dry_run("predict").output.count(told) == 1
+
+
+@pytest.mark.parametrize("mode", ["predict", "test"])
+def test_nothing_to_predict_with(reused, mode):
     reused[0].configure(settings(**REUSED | {"reuse": {}}))
-    check_message(reused[0].run("test", "-n"), "test.pipelines: got no model to test")
+    check_message(reused[0].run(mode, "-n"), f"{mode}.pipelines: got no model to predict with")
 
 
 def weights(project):
