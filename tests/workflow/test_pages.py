@@ -104,7 +104,7 @@ def test_many_tasks(tmp_path, data):
     reader = Reader(tmp_path, "many-tasks.md", data, before={"ask": edit})
     reader.follow()
     project, joint = reader.project, "results/shapes/models/joint/digits+nested-0/fold-0"
-    assert len(list((data / "tasks").glob("digits*/task.json"))) >= 4
+    assert reader.said["create"].jobs["create_dataset"] > 1
     job = r"Train resnet10 on digits\+nested-0, .*, pipeline (\w+)"
     assert set(re.findall(job, messages(reader.said["ask"]))) == {"gentle"}
     assert [task["task"] for task in project.json(f"{joint}/model.json")["co_tasks"]] == [
@@ -141,11 +141,16 @@ def test_transfer(tmp_path, data):
     record = project.json(f"results/few/models/quick@{source}/{task}/fold-0/model.json")
     assert record["source"]["model"] == f"quick/{source}+nested-0/fold-0"
     assert project.path("results/few/tables/transfer.csv").is_file()
-    assert set(re.findall(r"pipeline (\w+)$", messages(reader.said["weights"]), re.MULTILINE)) == {"probe", "tune", "lora"}
+    assert set(re.findall(r"pipeline (\w+)$", messages(reader.said["weights"]), re.MULTILINE)) == {
+        "probe",
+        "tune",
+        "lora",
+    }
     assert f"few~quick@{source}" in reader.said["reuse"].output
     assert reader.said["reuse"].jobs["predict_fold"] == 1
     assert "train_fold" not in reader.said["reuse"].jobs
     assert reader.said["freeze"].jobs["transfer_fold"] == 3
+    assert "Did you mean 'few'?" in reader.said["typing error"].output
     assert "lr 0.05, batches of 32" in messages(reader.said["blueprint"])
 
 
