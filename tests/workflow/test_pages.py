@@ -141,11 +141,8 @@ def test_transfer(tmp_path, data):
     record = project.json(f"results/few/models/quick@{source}/{task}/fold-0/model.json")
     assert record["source"]["model"] == f"quick/{source}+nested-0/fold-0"
     assert project.path("results/few/tables/transfer.csv").is_file()
-    assert set(re.findall(r"pipeline (\w+)$", messages(reader.said["weights"]), re.MULTILINE)) == {
-        "probe",
-        "tune",
-        "lora",
-    }
+    trained = set(re.findall(r"pipeline (\w+)$", messages(reader.said["weights"]), re.MULTILINE))
+    assert trained == {"probe", "tune", "lora"}
     assert f"few~quick@{source}" in reader.said["reuse"].output
     assert reader.said["reuse"].jobs["predict_fold"] == 1
     assert "train_fold" not in reader.said["reuse"].jobs
@@ -158,7 +155,10 @@ def test_your_own_code(tmp_path, data):
     def edit(reader):
         reader.write("my_code.py", reader.texts["my_code.py"].replace("[:, -2:]", "[:, -3:]"))
 
-    reader = Reader(tmp_path, "your-own-code.md", data, before={"ask": edit})
+    def restore(reader):
+        reader.write("my_code.py", reader.texts["my_code.py"].replace("[:, -3:]", "[:, -2:]"))
+
+    reader = Reader(tmp_path, "your-own-code.md", data, before={"ask": edit, "module": restore})
     reader.follow()
     folder = "digits+own-rare-7-0.2+nested-0"
     score = reader.project.json(f"results/mine/scores/mine/{folder}/fold-0/{folder}.json")
