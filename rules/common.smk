@@ -9,7 +9,7 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
 from foldwise import artifacts, aside
-from foldwise.config import checks, jobs, reuse, selection
+from foldwise.config import checks, jobs, leakage, reuse, selection
 from foldwise.config.architectures import check_available
 from foldwise.config.blueprint import apply_blueprint
 from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
@@ -63,6 +63,7 @@ CONFIG = or_stop(apply_blueprint, or_stop(load_config, config, LIBRARY))
 DATA = or_stop(place_of, CONFIG.data_dir)
 PROJECT = f"{CONFIG.results_dir}/{CONFIG.project}"
 CONDA = str(Path(workflow.current_basedir).parent / "envs/runtime.yaml")
+TABLES = {"validation": "train", "transfer": "tl"}  # of validation metrics, and the modes whose models they show
 
 for root in (CONFIG.data_dir, PROJECT):
     or_stop(artifacts.check_root, root)
@@ -80,6 +81,7 @@ wildcard_constraints:
     source=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
     pipeline=r"([A-Za-z0-9][A-Za-z0-9_.-]*~)?[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?",
     fold=r"0|[1-9][0-9]*",
+    table="|".join(TABLES),
 
 
 @cache
@@ -118,7 +120,9 @@ def recipe_of(pipeline):
         return reused_recipes()[pipeline]
     name, _, source = pipeline.partition("@")
     recipe = CONFIG.pipelines[name]
-    return or_stop(with_mode, recipe, CONFIG.tl, "tl") if source else recipe
+    if source:
+        return or_stop(with_mode, recipe, CONFIG.tl, "tl", f"pipelines.{name}.mode")
+    return selection.source_recipe(recipe)
 
 
 def tensor_folder_of(pipeline, task):
@@ -336,21 +340,9 @@ def plan_of(mode):
     """Return what a mode trains; stop if a recipe cannot serve the pivot, warn of what may not be meant."""
     plan = or_stop(selection.train_plan, CONFIG, mode)
     or_stop(checks.check_recipes, CONFIG, plan, mode)
-    if plan.nested and plan.pivot.nested:
-        warn(f"pivot {plan.pivot} is nested already: train.nested: true nests it once more.")
-    if any("@" in form for form in plan.pipelines):
-        warn_of_shared_images(plan)
+    for message in or_stop(leakage.training_warnings, CONFIG, plan):
+        warn(message)
     return plan
-
-
-def warn_of_shared_images(plan):
-    """Warn if transfer may show a model images of the pivot's test split."""
-    source = selection.pretrain_task(CONFIG)
-    if jobs.dataset_of(CONFIG, source) == plan.record.dataset:
-        warn(
-            f"tl.pretrain_task {source} has the images of the pivot {plan.pivot}: models that start from it may have "
-            "learned from samples that they are tested on."
-        )
 
 
 @cache
@@ -406,11 +398,8 @@ def score_path(prediction):
 def test_results(mode):
     """Return the scores and the table that a mode asks for; warn if the true test split is touched."""
     plan = plan_with_weights(mode)
-    if not plan.nested and not plan.eval_on:
-        warn(
-            f"Testing without nesting touches the test split of {plan.pivot}: use it once, at the end. "
-            "With train.nested: true each outer fold is a test split instead."
-        )
+    for message in leakage.evaluation_warnings(CONFIG, plan):
+        warn(message)
     wanted = list(map(score_path, selection.scores(plan, models_of(mode))))
     return [*wanted, f"{PROJECT}/tables/test.csv"]
 

@@ -26,32 +26,8 @@ rule transfer_fold:
         runtime=1440,
     params:
         cfg=lambda wildcards: transfer_config(wildcards.name, wildcards.source, wildcards.task),
-        revision=1,
+        revision=2,
     message:
         "Transfer {params.cfg.network} from {wildcards.source} to {wildcards.task}, fold {wildcards.fold}: {params.cfg.plan}"
     script:
         "../scripts/transfer_fold.py"
-
-
-rule tabulate_transfer:
-    input:
-        models=lambda wildcards: list(map(model_record, selection.models(plan_of("tl")))),
-    output:
-        table=f"{PROJECT}/tables/transfer.csv",
-    log:
-        f"{PROJECT}/logs/tabulate_transfer/transfer.log",
-    benchmark:
-        f"{PROJECT}/benchmarks/tabulate_transfer/transfer.tsv"
-    conda:
-        CONDA
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime=10,
-    params:
-        cfg=lambda wildcards: table_config("tl"),
-        revision=1,
-    message:
-        "Tabulate validation metrics of transfer: {params.cfg.plan}"
-    script:
-        "../scripts/tabulate_transfer.py"

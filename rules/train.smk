@@ -48,7 +48,7 @@ rule train_fold:
         runtime=1440,
     params:
         cfg=lambda wildcards: train_config(wildcards.name, wildcards.task),
-        revision=3,
+        revision=4,
     message:
         "Train {params.cfg.network} on {wildcards.task}, fold {wildcards.fold}: {params.cfg.plan}"
     script:
@@ -57,13 +57,13 @@ rule train_fold:
 
 rule tabulate_validation:
     input:
-        models=lambda wildcards: list(map(model_record, selection.models(plan_of("train")))),
+        models=lambda wildcards: list(map(model_record, selection.models(plan_of(TABLES[wildcards.table])))),
     output:
-        table=f"{PROJECT}/tables/validation.csv",
+        table=f"{PROJECT}/tables/{{table}}.csv",
     log:
-        f"{PROJECT}/logs/tabulate_validation/validation.log",
+        f"{PROJECT}/logs/tabulate_validation/{{table}}.log",
     benchmark:
-        f"{PROJECT}/benchmarks/tabulate_validation/validation.tsv"
+        f"{PROJECT}/benchmarks/tabulate_validation/{{table}}.tsv"
     conda:
         CONDA
     threads: 1
@@ -71,9 +71,9 @@ rule tabulate_validation:
         mem_mb=500,
         runtime=10,
     params:
-        cfg=lambda wildcards: table_config("train"),
+        cfg=lambda wildcards: table_config(TABLES[wildcards.table]),
         revision=1,
     message:
-        "Tabulate validation metrics: {params.cfg.plan}"
+        "Tabulate {wildcards.table} metrics: {params.cfg.plan}"
     script:
         "../scripts/tabulate_validation.py"

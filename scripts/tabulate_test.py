@@ -14,7 +14,7 @@ with Job(snakemake.rule, "test", snakemake.log[0]) as job:
         pivot=config.pivot,
         metrics=config.metrics,
         table=Path(snakemake.output.table),
+        title="Test metrics",
         targets=config.targets,
     )
-    about = ", ".join(config.targets or [config.pivot])
-    job.show(f"\nTest metrics of {about}, mean ± standard deviation over folds\n\n{text}\n")
+    job.show(f"\n{text}\n")

@@ -1,10 +1,10 @@
-"""Tabulate validation metrics over folds, on disk and on the terminal."""
+"""Tabulate validation metrics over folds, of trained or of transferred models, on disk and on the terminal."""
 
 from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, "validation", snakemake.log[0]) as job:
+with Job(snakemake.rule, snakemake.wildcards.table, snakemake.log[0]) as job:
     from foldwise.config.jobs import TableConfig, read_slice
     from foldwise.report.tables import tabulate_metrics
 
@@ -14,5 +14,6 @@ with Job(snakemake.rule, "validation", snakemake.log[0]) as job:
         pivot=config.pivot,
         metrics=config.metrics,
         table=Path(snakemake.output.table),
+        title="Validation metrics",
     )
-    job.show(f"\nValidation metrics of {config.pivot}, mean ± standard deviation over folds\n\n{text}\n")
+    job.show(f"\n{text}\n")

@@ -24,7 +24,7 @@ with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
         data=list(map(DataFiles.of, map(Path, snakemake.input.task), map(Path, snakemake.input.images))),
         files=files,
         revision=snakemake.params.revision,
-        run=Run.of(record, job.report, cfg.cache, cfg.checkpoint_minutes, dict(snakemake.resources.items())),
+        run=Run.of(job, record, cfg.cache, cfg.checkpoint_minutes, dict(snakemake.resources.items())),
         models=list(map(Path, snakemake.input.models)),
     )
     job.write_run(snakemake.output.run, cfg, snakemake.scriptdir, device_stats=trained.device_stats)

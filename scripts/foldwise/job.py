@@ -126,6 +126,12 @@ class Job:
             self.last_report = time.monotonic()
             self.show(f"  {self.title}: {text}")
 
+    def announce(self, text: str) -> None:
+        """Write a line that happens once, such as where a training goes on, to log and terminal."""
+        if not is_helper():
+            logging.getLogger(self.rule).info(text)
+            print(f"  {self.title}: {text}", file=self.terminal, flush=True)
+
     def show(self, text: str) -> None:
         """Write text to the terminal and to the log."""
         print(text, flush=True)

@@ -242,6 +242,12 @@ job.report("epoch 3")
     assert re.findall(r"INFO train_fold: (epoch \d)", ended.log) == ["epoch 1", "epoch 2", "epoch 3"]
 
 
+def test_what_happens_once_reaches_terminal_and_log(run):
+    ended = run('job.announce("goes on")')
+    assert ended.terminal == "  small on digits, fold 0: goes on\n"
+    assert "INFO train_fold: goes on" in ended.log
+
+
 def test_a_table_reaches_terminal_and_log(run):
     ended = run('job.show("mean ± std")')
     assert ended.terminal == ended.log == "mean ± std\n"

@@ -119,7 +119,7 @@ def test_missing_models_to_start_from_are_trained_first(joined):
     first, *others = joined[2].values()
     assert first.jobs["train_fold"] == 1
     assert first.output.index(f"Train resnet10 on {SOURCE}") < first.output.index("Transfer resnet10 from kinds")
-    assert [run.jobs for run in others] == [{"transfer_fold": 1, "tabulate_transfer": 1, "tl": 1}] * 2
+    assert [run.jobs for run in others] == [{"transfer_fold": 1, "tabulate_validation": 1, "tl": 1}] * 2
 
 
 def test_each_rule_of_choice(joined):

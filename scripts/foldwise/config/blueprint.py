@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from foldwise.config.load import Tree, check_keys, read_yaml_mapping, validate, with_pipelines
+from foldwise.config.load import Tree, check_keys, overlay, read_yaml_mapping, validate, with_pipelines
 from foldwise.config.model import Config, pivot_task, unnested
 from foldwise.config.modes import Seed
-from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline
+from foldwise.config.pipeline import DEFAULT_NAMES, PIPELINE_SECTIONS, Pipeline
 from foldwise.config.section import Section
 from foldwise.errors import NOTHING, ConfigError, Words
 
@@ -36,11 +38,22 @@ def apply_blueprint(config: Config) -> Config:
         raise ConfigError("train.use_blueprint", got, "one selected pipeline", "Set train.pipelines to its name.")
     tree = read_blueprint(config)
     old = config.pipelines[names[0]].model_dump()
-    changes = {key: tree[key] for key in config.train.pipeline_keys if key in tree and key in PIPELINE_SECTIONS}
+    changes = {
+        key: override(old[key], tree[key], DEFAULT_NAMES.get(key, {}))
+        for key in config.train.pipeline_keys
+        if key in PIPELINE_SECTIONS and tree.get(key) is not None
+    }
     path = blueprint_path(config)
     pipeline = validate(Pipeline, {**old, **changes}, f"{path}: ")
     changed = with_pipelines(config, {**config.pipelines, names[0]: pipeline})
     return changed.model_copy(update={"seed": seed_of(config, tree)})
+
+
+def override(old: Tree, new: Any, defaults: Mapping[str, Any]) -> Any:
+    """Return a section of a blueprint; where it names no component, it changes the one that the pipeline has."""
+    if "name" in defaults and isinstance(new, Mapping) and "name" not in new:
+        return overlay(old, dict(new), defaults)
+    return new
 
 
 def seed_of(config: Config, tree: Tree) -> int:

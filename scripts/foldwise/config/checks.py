@@ -11,11 +11,11 @@ from foldwise.config.canonical import component
 from foldwise.config.definition import TaskRecord
 from foldwise.config.losses import resolve_loss
 from foldwise.config.metrics import Metrics
-from foldwise.config.model import Config, definition_of, task_record
+from foldwise.config.model import Config, definition_of, eval_tasks, task_record
 from foldwise.config.names import parse_task
 from foldwise.config.optimization import Plateau
 from foldwise.config.pipeline import Pipeline
-from foldwise.config.selection import TrainPlan
+from foldwise.config.selection import TrainPlan, needs_start
 from foldwise.errors import ConfigError, Words
 
 LEAK = (
@@ -29,12 +29,17 @@ def check_recipes(config: Config, plan: TrainPlan, mode: str) -> None:
     kind = plan.record.type
     if kind == "unlabeled":
         raise ConfigError("pivot", str(plan.pivot), f"a task with labels for mode {mode}", f"{plan.pivot} has none.")
-    for name in dict.fromkeys(form.partition("@")[0] for form in plan.pipelines):
+    for form in plan.pipelines:
+        name, _, source = form.partition("@")
         recipe, where = config.pipelines[name], f"pipelines.{name}"
         check_type(recipe, kind, where)
         check_leaks(recipe, plan, where)
-    for target in plan.eval_on:
-        check_target(config, plan, target)
+        if source:
+            check_source(recipe, source, task_record(config, source, "tl.pretrain_task").type, where)
+        else:
+            check_start(recipe, where)
+    for (where, _), target in zip(eval_tasks(config, plan.mode), plan.eval_on, strict=True):
+        check_target(config, plan, target, where.partition("[")[0])
 
 
 def check_type(recipe: Pipeline, kind: str, where: str) -> None:
@@ -57,6 +62,27 @@ def check_type(recipe: Pipeline, kind: str, where: str) -> None:
     check_variations(recipe.tta, kind, f"{where}.tta")
 
 
+def check_start(recipe: Pipeline, where: str) -> None:
+    """Raise `ConfigError` if a recipe that is to be trained by itself needs weights and has none."""
+    if needs_start(recipe):
+        expected = "imagenet, task or null, as there are no weights to start from"
+        remedy = "Set arch.weights, or arch.pretrained with a network of timm; or use it in mode tl alone."
+        raise ConfigError(f"{where}.augmentations.normalization", "pretraining", expected, remedy)
+
+
+def check_source(recipe: Pipeline, source: str, kind: str, where: str) -> None:
+    """Raise `ConfigError` if a recipe cannot train the models of a task that `tl` starts from."""
+    if kind == "unlabeled":
+        raise ConfigError("tl.pretrain_task", source, "a task with labels", f"{source} has none.")
+    try:
+        resolve_loss(recipe.loss, kind, f"{where}.loss")
+        check_maps(recipe.arch, kind, f"{where}.arch")
+        check_watched(recipe.cbs, Metrics().of(kind), f"{where}.cbs", kind)
+    except ConfigError as error:
+        remedy = f"Models of tl.pretrain_task {source} are trained with it, too."
+        raise ConfigError(error.where, error.got, error.expected, remedy) from None
+
+
 def network_of(arch: Arch) -> dict[str, Any]:
     """Return what makes two networks the same: all but where their weights come from, and dropout."""
     return {key: value for key, value in component(arch).items() if key not in ("weights", "pretrained", "dropout")}
@@ -75,16 +101,16 @@ def check_leaks(recipe: Pipeline, plan: TrainPlan, where: str) -> None:
         raise ConfigError(key, schedule.monitor, "train_loss with train.cv", f"{LEAK}monitor: train_loss.")
 
 
-def check_target(config: Config, plan: TrainPlan, target: str) -> None:
+def check_target(config: Config, plan: TrainPlan, target: str, where: str) -> None:
     """Raise `ConfigError` if a task of `eval_on` has another type, or declares another number of classes."""
-    record = task_record(config, target, f"{plan.mode}.eval_on")
+    record = task_record(config, target, where)
     if record.type != plan.record.type:
         expected = f"a task of type {plan.record.type}, as the pivot {plan.pivot} has; {target} is {record.type}"
-        raise ConfigError(f"{plan.mode}.eval_on", target, expected)
+        raise ConfigError(where, target, expected)
     declared = [declared_classes(config, name) for name in (target, str(plan.pivot))]
     if all(declared) and len(declared[0]) != len(declared[1]):
         raise ConfigError(
-            f"{plan.mode}.eval_on",
+            where,
             f"{target} with classes {', '.join(declared[0])}",
             f"the {len(declared[1])} classes of {plan.pivot}: {', '.join(declared[1])}",
         )

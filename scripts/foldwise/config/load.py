@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,7 +110,8 @@ def load_config(raw: Mapping[Any, Any], library: Library) -> Config:
     tree["pipelines"] = resolve_pipelines(tree.get("pipelines"), base, library)
     tree["definitions"] = resolve_definitions(tree.get("definitions"), library)
     config = validate(Config, tree, "")
-    return apply_mode(config)
+    inheriting = [name for name, sections in tree["pipelines"].items() if sections.get("mode") == base.get("mode")]
+    return apply_mode(config, inheriting)
 
 
 def expand_keys(raw: Mapping[Any, Any]) -> Tree:
@@ -135,9 +136,12 @@ def open_branch(value: Any, path: tuple[str, ...], key: str) -> Tree:
     value = read_leaf(value)
     if isinstance(value, str) and path == ("pivot",):
         return dict(read_pivot(value))
-    in_pipeline = len(path) == 3 and path[0] == "pipelines"
-    if isinstance(value, str) and path[-1] in PIPELINE_SECTIONS and (len(path) == 1 or in_pipeline):
+    in_pipelines = path[0] == "pipelines"
+    is_section = path[-1] in PIPELINE_SECTIONS and (len(path) == 1 or (in_pipelines and len(path) == 3))
+    if isinstance(value, str) and (is_section or (in_pipelines and len(path) == 2)):
         return {"preset": value}
+    if isinstance(value, list) and is_section and path[-1] in LISTS:
+        return {LISTS[path[-1]]: value}
     if value is not None and not isinstance(value, Mapping):
         raise ConfigError(".".join(path), value, f"a mapping, because {key} is set too")
     return dict(value or {})
@@ -274,21 +278,37 @@ def read_definitions(trees: Mapping[str, Any]) -> dict[str, TaskDefinition]:
     return definitions
 
 
-def apply_mode(config: Config) -> Config:
-    """Let keys of `train` replace those of `mode` in every pipeline."""
-    return with_pipelines(
-        config, {name: with_mode(pipeline, config.train, "train") for name, pipeline in config.pipelines.items()}
-    )
+def apply_mode(config: Config, inheriting: Collection[str]) -> Config:
+    """Let keys of `train` replace those of `mode` in every pipeline; some are `inheriting` those at the top level."""
+    owners = {name: "mode" if name in inheriting else f"pipelines.{name}.mode" for name in config.pipelines}
+    changed = {
+        name: with_mode(pipeline, config.train, "train", owners[name]) for name, pipeline in config.pipelines.items()
+    }
+    return with_pipelines(config, changed)
 
 
-def with_mode(pipeline: Pipeline, mode: BaseModel, where: str) -> Pipeline:
-    """Return a pipeline whose keys of `mode` are those of a mode's section where it sets them."""
+def with_mode(pipeline: Pipeline, mode: BaseModel, where: str, own: str = "mode") -> Pipeline:
+    """Return a pipeline whose keys of `mode` are those of a mode's section where it sets them.
+
+    What does not agree is told at the key that is at fault: below `where` if the mode sets it, else below `own`.
+    """
     found = {key: getattr(mode, key) for key in ModeSection.model_fields}
     changes = {key: value for key, value in found.items() if value is not None}
     if not changes:
         return pipeline
-    section = validate(ModeSection, {**pipeline.mode.model_dump(), **changes}, where)
+    try:
+        section = validate(ModeSection, {**pipeline.mode.model_dump(), **changes}, "")
+    except ConfigErrors as error:
+        places = {key: where if key in changes else own for key in found}
+        raise ConfigErrors([place_error(one, places) for one in error.errors]) from None
     return pipeline.model_copy(update={"mode": section})
+
+
+def place_error(error: ConfigError, places: Mapping[str, str]) -> ConfigError:
+    """Return a mistake in a key of `mode` with the place where it was set, and that of `multitask` if it is another."""
+    place, other = places[error.where], places["multitask"]
+    remedy = error.remedy if place == other else f"It goes with {other}.multitask."
+    return ConfigError(f"{place}.{error.where}", error.got, error.expected, remedy)
 
 
 def with_pipelines(config: Config, pipelines: Mapping[str, Pipeline]) -> Config:

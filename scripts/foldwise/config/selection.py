@@ -88,6 +88,8 @@ def train_plan(config: Config, mode: str) -> TrainPlan:
         expected = f"a task of {', '.join(others)}" if others else "another task of `tasks`"
         raise ConfigError("tl.pretrain_task", NOTHING, expected, "Mode tl starts from its models.")
     transfers = tuple(f"{name}@{source}" for name in names) if source and mode != "train" else ()
+    if transfers:  # what can do nothing but start from other models has no models of its own
+        names = tuple(name for name in names if not needs_start(config.pipelines[name]))
     plan = TrainPlan(
         mode=mode,
         cv=setting(config, mode, "cv"),
@@ -113,6 +115,28 @@ def pretrain_task(config: Config) -> str | None:
     """Return the task whose models `tl` starts from, in its canonical name, if it is set."""
     found = config.tl.pretrain_task
     return None if found is None else canonical_name(config, found, "tl.pretrain_task")
+
+
+def needs_start(recipe: Pipeline) -> bool:
+    """Tell whether a recipe can only start from other models: it normalises as weights expect, and has none."""
+    has_weights = recipe.arch.weights is not None or getattr(recipe.arch, "pretrained", False)
+    return recipe.augmentations.normalization == "pretraining" and not has_weights
+
+
+def source_recipe(recipe: Pipeline) -> Pipeline:
+    """Return the recipe of the models that `tl` starts from: the pipeline's, if it can be trained by itself.
+
+    Else what only serves to start from weights is taken out of it. As no mode trains such a pipeline by itself, there
+    is one recipe for each model.
+    """
+    if not needs_start(recipe):
+        return recipe
+    changes = {
+        "augmentations": recipe.augmentations.model_copy(update={"normalization": "task"}),
+        "optimizer": recipe.optimizer.model_copy(update={"backbone_lr_factor": 1.0}),
+        "peft": Pipeline.model_fields["peft"].default,
+    }
+    return recipe.model_copy(update=changes)
 
 
 def source_plan(config: Config, pipeline: str) -> TrainPlan:
@@ -179,19 +203,28 @@ def co_tasks(config: Config, recipe: Pipeline, pivot: TaskName, where: str) -> l
     if not mode.multitask:
         return []
     if isinstance(mode.co_tasks, list):
-        names = [canonical_name(config, task, f"{where}.co_tasks") for task in mode.co_tasks]
+        place = place_of(config, recipe, "co_tasks", where)
+        names = [canonical_name(config, task, place) for task in mode.co_tasks]
         for name in names:
             if parse_task(name, where).base == pivot.base:
-                expected = f"tasks other than the pivot {pivot} and its variants"
-                raise ConfigError(f"{where}.co_tasks", name, expected)
+                role = "the pivot" if config.pivot and config.pivot.name == pivot.base else "tl.pretrain_task"
+                raise ConfigError(place, name, f"tasks other than {role} {pivot.base} and its variants")
         return names
     free = [name for name in tagged_tasks(config) if parse_task(name, where).base != pivot.base]
     free = [name for name in free if task_record(config, name).type != "unlabeled"]
     count = mode.multitask - 1
     if len(free) < count:
         got = Words(f"{mode.multitask} with {len(free)} tasks beside the pivot")
-        raise ConfigError(f"{where}.multitask", got, f"at most {len(free) + 1}", "Add labelled tasks to `tasks`.")
+        place = place_of(config, recipe, "multitask", where)
+        raise ConfigError(place, got, f"at most {len(free) + 1}", "Add labelled tasks to `tasks`.")
     return sorted(free, key=lambda name: hashlib.sha256(f"{config.seed}:{name}".encode()).hexdigest())[:count]
+
+
+def place_of(config: Config, recipe: Pipeline, key: str, where: str) -> str:
+    """Return the path of a key of `mode`: that of the mode that replaces it, else that of the pipeline, `where`."""
+    value = getattr(recipe.mode, key)
+    modes = (mode for mode in ("train", "tl") if getattr(getattr(config, mode), key) == value)
+    return f"{next(modes, where)}.{key}"
 
 
 def preprocessed_tasks(config: Config) -> list[str]:

@@ -161,7 +161,7 @@ def speed_up(network: Network, trainer: TrainerSection, device: torch.device, ba
     if device.type == "cuda" and trainer.precision in ("auto", "bf16-mixed"):
         network.backbone = Bf16Backbone(network.backbone)
     if trainer.compile and batches > COMPILED_FROM:
-        network.compile()
+        network.backbone.compile()
 
 
 def write_logits(

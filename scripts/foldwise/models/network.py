@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -36,8 +37,21 @@ class About(NamedTuple):
     last: str = r"(?!)"
 
 
+class Statistics(nn.Module):
+    """Statistics of a layer of batch normalisation for one more task: buffers named as those of the layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        for name, buffer in layer.named_buffers(recurse=False):
+            self.register_buffer(name, buffer.clone())
+
+
 class Network(nn.Module):
     """A backbone with a head for each task.
+
+    Tasks share all weights of the backbone, but not the statistics of its batch normalisation (Chang et al. 2019,
+    arXiv:1906.03950, who also keep weights and biases of these layers apart): a batch holds images of one task and is
+    normalised by itself in training, so that the statistics of a task must be its own in validation.
 
     Parameters
     ----------
@@ -75,10 +89,13 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(
             [build_head(features, count, kind) for count, kind in zip(outputs, self.kinds, strict=True)]
         )
+        self.normalizing = [layer for layer in backbone.modules() if has_statistics(layer)]
+        self.statistics = nn.ModuleList(nn.ModuleList(map(Statistics, self.normalizing)) for _ in outputs[1:])
 
     def forward(self, images: torch.Tensor, head: int = 0) -> torch.Tensor:
         """Return logits of one head: (b, outputs), or (b, outputs, height, width) for segmentation."""
-        features = self.extract(images)
+        with self.statistics_of(head):
+            features = self.extract(images)
         if features.ndim == 4 and self.kinds[head] != "segmentation":
             features = features.mean(dim=(2, 3))
         return self.heads[head](self.dropout(features))
@@ -89,6 +106,24 @@ class Network(nn.Module):
             with torch.no_grad():
                 return self.backbone(images)
         return self.backbone(images)
+
+    @contextmanager
+    def statistics_of(self, head: int) -> Iterator[None]:
+        """Let batch normalisation use, and in training gather, the statistics of the task of a head."""
+        pairs = list(zip(self.normalizing, self.statistics[head - 1].children(), strict=True)) if head else []
+        for layer, own in pairs:
+            layer._buffers, own._buffers = own._buffers, layer._buffers
+        try:
+            yield
+        finally:
+            for layer, own in pairs:
+                layer._buffers, own._buffers = own._buffers, layer._buffers
+
+    def spread_statistics(self) -> None:
+        """Let every task begin with the statistics of batch normalisation that the backbone has, as loaded."""
+        for parts in self.statistics:
+            for layer, own in zip(self.normalizing, parts.children(), strict=True):
+                own.load_state_dict(dict(layer.named_buffers(recurse=False)))
 
     def freeze_backbone(self) -> None:
         """Keep weights and statistics of the backbone as they are, whatever follows; heads go on learning."""
@@ -105,6 +140,11 @@ class Network(nn.Module):
                 if isinstance(module, Adapted):
                     module.train(mode)
         return self
+
+
+def has_statistics(layer: nn.Module) -> bool:
+    """Tell whether a layer is one of batch normalisation, or one that keeps statistics likewise."""
+    return isinstance(getattr(layer, "running_mean", None), torch.Tensor)
 
 
 def build_head(features: int, outputs: int, kind: str) -> nn.Module:

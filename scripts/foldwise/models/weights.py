@@ -16,7 +16,7 @@ from foldwise.models.network import About, Network
 
 PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".tar", ".h5")
 LEAD = re.compile(r"(?:module|model|network|backbone|_orig_mod)\.")
-HEADS = "heads."
+OF_TASKS = ("heads.", "statistics.")  # what a network has for each task beside the backbone
 COUNTER = "num_batches_tracked"  # of batch normalisation; old files lack it, and nothing here uses it
 SHOWN = 3
 CONVERT = (
@@ -145,14 +145,14 @@ def read_file(path: Path, where: str) -> dict[str, torch.Tensor]:
 
 
 def without_wrappers(found: dict[str, torch.Tensor], wanted: Iterable[str]) -> dict[str, torch.Tensor]:
-    """Return tensors under the names that a backbone has for them, as far as it knows them, and without heads."""
+    """Return tensors under the names that a backbone has for them, as far as it knows them, and nothing of tasks."""
     known = set(wanted)
     lead = max(
         sorted({"", *(lead for name in found for lead in leads(name))}, key=len),
         key=lambda lead: sum(name.removeprefix(lead) in known for name in found if name.startswith(lead)),
     )
     named = {name.removeprefix(lead): tensor for name, tensor in found.items()}
-    return {name: tensor for name, tensor in named.items() if name in known or not is_head(name)}
+    return {name: tensor for name, tensor in named.items() if name in known or not is_of_task(name)}
 
 
 def leads(name: str) -> Iterator[str]:
@@ -164,10 +164,10 @@ def leads(name: str) -> Iterator[str]:
         yield name[:end]
 
 
-def is_head(name: str) -> bool:
-    """Tell whether a name is that of one of our heads."""
+def is_of_task(name: str) -> bool:
+    """Tell whether a name is that of one of our heads, or of statistics that a task has of its own."""
     *_, lead = leads(name)
-    return name.removeprefix(lead).startswith(HEADS)
+    return name.removeprefix(lead).startswith(OF_TASKS)
 
 
 def check_shapes(

@@ -11,7 +11,6 @@ from foldwise.artifacts import read_json, write_csv
 
 COLUMNS = ("pipeline", "task", "metric", "mean", "std", "folds")
 BOUNDS = ("low", "high")
-LEGEND = "[low, high]: interval of 95 % of the mean over folds, from resampled test samples"
 WIDTH = 120  # characters of a line on a terminal
 
 
@@ -48,6 +47,7 @@ def tabulate_metrics(
     pivot: str,
     metrics: Mapping[str, Sequence[str]],
     table: Path,
+    title: str,
     targets: Collection[str] = (),
 ) -> str:
     """Write mean and standard deviation of metrics over folds, with intervals if there are any.
@@ -64,6 +64,8 @@ def tabulate_metrics(
         The ``.csv`` file: a row for each pipeline, task and metric, with the sample standard deviation. Models of
         several tasks have rows of each. Scores that hold replicates add columns low and high: the interval of 95 % of
         the mean over folds, from its values in all resamples.
+    title : str
+        What the metrics are, for the terminal.
     targets : collection of str
         Tasks that are tested instead of the pivot and have rows of their own; all other targets, the outer folds of the
         pivot, are rows of the pivot.
@@ -71,8 +73,8 @@ def tabulate_metrics(
     Returns
     -------
     str
-        The table for a terminal: a column for each pipeline and task, in each cell mean and standard deviation, and the
-        interval if there is one.
+        Tables for a terminal, one a task: a column for each pipeline that has metrics of it, in each cell mean and
+        standard deviation, and the interval if there is one.
     """
     values: dict[Key, list[Value]] = {}
     for record in map(read_json, records):
@@ -83,7 +85,13 @@ def tabulate_metrics(
     bounded = any(row.low != "" for row in rows)
     columns = (*COLUMNS, *BOUNDS) if bounded else COLUMNS
     write_csv(table, columns, (row[: len(columns)] for row in rows))
-    return align_table(rows, pivot) + (f"\n\n{LEGEND}" if bounded else "")
+    about = {task: f"{title} of {task}" for task in (pivot, *targets)}
+    beside = {row.task: f"{title} of {row.task}, learned beside {pivot}" for row in rows if row.task not in about}
+    return "\n\n".join(
+        f"{heading(words, found)}\n\n{align_table(found)}"
+        for task, words in (about | beside).items()
+        if (found := [row for row in rows if row.task == task])
+    )
 
 
 def values_of(
@@ -138,15 +146,20 @@ def interval(values: Iterable[Value]) -> tuple[float | str, float | str]:
     return low, high
 
 
-def align_table(rows: Sequence[Row], pivot: str) -> str:
-    """Lay out rows as aligned text: a line a metric, a column a pipeline and task, tables below each other if wide."""
-    columns = list(dict.fromkeys((row.pipeline, row.task) for row in rows))
+def heading(about: str, rows: Iterable[Row]) -> str:
+    """Write what the cells of a table are."""
+    bounds = " [95 % bootstrap interval of the mean]" if any(row.low != "" for row in rows) else ""
+    return f"{printable(about)}, mean ± standard deviation over folds{bounds}"
+
+
+def align_table(rows: Sequence[Row]) -> str:
+    """Lay out rows of a task as aligned text: a line a metric, a column a pipeline, tables below each other if wide."""
+    pipelines = list(dict.fromkeys(row.pipeline for row in rows))
     metrics = list(dict.fromkeys(row.metric for row in rows))
-    cells = {(row.pipeline, row.task, row.metric): cell(row) for row in rows}
+    cells = {(row.pipeline, row.metric): cell(row) for row in rows}
     texts = [["metric", *map(printable, short_names(metrics))]]
-    for pipeline, task in columns:
-        heading = pipeline if task == pivot else f"{pipeline} ({task})"
-        texts.append([printable(heading), *(cells.get((pipeline, task, metric), "-") for metric in metrics)])
+    for pipeline in pipelines:
+        texts.append([printable(pipeline), *(cells.get((pipeline, metric), "-") for metric in metrics)])
     return "\n\n".join(map(lay_out, fit(texts)))
 
 

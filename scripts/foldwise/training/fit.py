@@ -20,12 +20,12 @@ from foldwise.config.pipeline import Pipeline, TrainerSection
 from foldwise.data.batches import Together
 from foldwise.data.files import Data
 from foldwise.errors import ConfigError
-from foldwise.job import StopRequest
+from foldwise.job import Job, StopRequest
 from foldwise.training.averaging import MovingAverage, StochasticAverage
 from foldwise.training.callbacks import DeviceStats, KeepWeights, Patience, ReportEpochs
 from foldwise.training.module import FoldModule
 from foldwise.training.prepare import prepare
-from foldwise.training.saving import SaveState
+from foldwise.training.saving import SaveState, has_ended
 from foldwise.training.state import StateIO, position, read_state
 from foldwise.training.transfer import Source
 
@@ -40,6 +40,8 @@ class Run:
     ----------
     report : callable
         Receives a line of progress an epoch.
+    announce : callable
+        Receives what happens once: where a stopped training goes on, what tuning has found.
     cache : str
         Where tensors are; see `Sampling.cache`.
     state : Path or None
@@ -55,6 +57,7 @@ class Run:
     """
 
     report: Callable[[str], None] = lambda text: None
+    announce: Callable[[str], None] = lambda text: None
     cache: str = "auto"
     state: Path | None = None
     minutes: float = 10.0
@@ -63,13 +66,11 @@ class Run:
     resources: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, record: Path, report: Callable[[str], None], cache: str, minutes: float, resources: Mapping[str, Any]
-    ) -> Run:
-        """Return how a job runs that writes the record of a model below ``models`` of a project."""
+    def of(cls, job: Job, record: Path, cache: str, minutes: float, resources: Mapping[str, Any]) -> Run:
+        """Return how a job trains that writes the record of a model below ``models`` of a project."""
         tensorboard = record.parents[4].joinpath("tensorboard", *record.parent.parts[-3:])
         given = {key: resources[key] for key in RESOURCES if key in resources}
-        return cls(report=report, cache=cache, minutes=minutes, tensorboard=tensorboard, resources=given)
+        return cls(job.report, job.announce, cache, minutes=minutes, tensorboard=tensorboard, resources=given)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,10 @@ def go_on(train: Together, run: Run, key: str) -> bool:
     epoch, step = position(state)
     train.set_epoch(epoch)
     train.start_at(step)
-    run.report(f"goes on from epoch {epoch + 1}, step {step + 1}")
+    if has_ended(state):
+        run.announce(f"was trained before: {epoch} epochs; only results are left to be written")
+    else:
+        run.announce(f"goes on from epoch {epoch + 1}, step {step + 1}")
     return True
 
 
@@ -151,6 +155,8 @@ def build_trainer(
     arguments = pipeline.trainer.model_dump(exclude={"precision", "compile"})
     clip = arguments.pop("gradient_clip_algorithm")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # That new memory be filled is for code that reads what it has not written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return lightning.Trainer(
         precision=resolve_precision(pipeline.trainer.precision),
         callbacks=callbacks,

@@ -139,17 +139,21 @@ class FoldModule(lightning.LightningModule):
         """Return the weighted mean loss of a batch of every task."""
         if index == 0:
             self.train_losses.clear()
-        torch.manual_seed(self.seed_of(index))
+        self.seed_step(index)
         losses = torch.stack([self.task_loss(head, *part) for head, part in enumerate(batch)])
         self.train_losses.append(losses.detach())
         if losses.device.type == "cpu" or index % CHECK_EVERY == CHECK_EVERY - 1:
             self.check_finite()
         return (losses * self.weights).sum()
 
-    def seed_of(self, step: int) -> int:
-        """Return the seed of a step; processes that share a batch have seeds of their own."""
+    def seed_step(self, step: int) -> None:
+        """Let the random numbers of a step begin; processes that share a batch have numbers of their own."""
         parts = [self.seed, self.current_epoch, step, *([self.global_rank] if self.global_rank else [])]
-        return int(np.random.SeedSequence(parts).generate_state(1)[0])
+        seed = int(np.random.SeedSequence(parts).generate_state(1)[0])
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # that alone is used; asking for all devices takes long
+        else:
+            torch.manual_seed(seed)
 
     def task_loss(self, head: int, pixels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch of one task."""
@@ -171,7 +175,7 @@ class FoldModule(lightning.LightningModule):
     def tell_of_divergence(self, what: str, step: int, value: float) -> None:
         """Raise `DataError` for a loss that is not finite."""
         rate = self.optimizers().param_groups[-1]["lr"]  # type: ignore[union-attr]
-        where = f"{what} in epoch {self.current_epoch}, step {step}, learning rate {rate:.3g}"
+        where = f"{what} in epoch {self.current_epoch + 1}, step {step + 1}, learning rate {rate:.3g}"
         remedy = "Lower optimizer.lr or set trainer.gradient_clip_val; the last good state is kept until then."
         raise DataError(where, Words(str(value)), "a finite loss", remedy)
 
@@ -203,7 +207,7 @@ class FoldModule(lightning.LightningModule):
         losses = [validation.loss() for validation in self.validations]
         for task, loss in zip(self.tasks, losses, strict=True):
             if not np.isfinite(loss):
-                self.tell_of_divergence(f"the validation loss of {task.name}", len(steps), loss)
+                self.tell_of_divergence(f"the validation loss of {task.name}", len(steps) - 1, loss)
         row = {
             "epoch": self.current_epoch,
             "lr": self.optimizers().param_groups[-1]["lr"],  # type: ignore[union-attr]
@@ -211,9 +215,14 @@ class FoldModule(lightning.LightningModule):
             "val_loss": losses[0],
         }
         row |= self.validations[0].metrics()
-        told = {key: float(value) for key, value in row.items() if key != "epoch"}
+        told = {key: float(value) for key, value in row.items() if self.is_told(key)}
         self.log_dict(told, sync_dist=self.trainer.world_size > 1)
         self.curves.append({**row, **self.learning_rates(), **self.task_curves(steps.mean(dim=0).tolist(), losses)})
+
+    def is_told(self, key: str) -> bool:
+        """Tell whether a value goes to Lightning: what is watched, and all that TensorBoard draws."""
+        watched = (self.pipeline.cbs.early_stopping, self.pipeline.lr_scheduler)
+        return self.pipeline.cbs.tensorboard or key in {getattr(section, "monitor", None) for section in watched}
 
     def learning_rates(self) -> dict[str, float]:
         """Return the learning rate of each part of the network, if they are to be told."""

@@ -11,7 +11,7 @@ from torch import nn
 from foldwise.config.losses import LossChoice
 from foldwise.config.metrics import Metrics
 from foldwise.data.batches import Targets
-from foldwise.inference.metrics import compute_metrics
+from foldwise.inference.resampled import whole_metrics
 from foldwise.inference.segmentation import Confusion
 from foldwise.models.scale import TargetScale
 from foldwise.tasks.task import Task
@@ -80,7 +80,7 @@ class WholeValidation:
         logits, targets = self.gather()
         if scale is not None:
             logits = scale.restore(logits)
-        return compute_metrics(kind, self.objective.metrics, logits.cpu().numpy(), targets.cpu().numpy())
+        return whole_metrics(kind, self.objective.metrics, logits.cpu().numpy(), targets.cpu().numpy())
 
 
 class StreamedValidation:

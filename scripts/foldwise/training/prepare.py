@@ -98,7 +98,7 @@ def prepare(
     weights = pipeline.mode.task_weights or [1.0] * len(tasks)
     keep_unweighted(network, weights)
     if pipeline.trainer.compile:
-        network.compile()
+        network.backbone.compile()
     limit = limit_batches(len(train), pipeline)
     module = kind(
         network=network,
@@ -193,6 +193,7 @@ def start_from(network: Network, config: TrainConfig, source: Source | None, siz
         source.load_into(network)
     else:
         load_start(network, pipeline.arch, size)
+    network.spread_statistics()
     lora = pipeline.peft.lora
     frozen = isinstance(config, TransferConfig) and config.source.freeze
     if lora or frozen or not pipeline.optimizer.backbone_lr_factor:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,8 @@ class SaveState(lightning.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take whether training had ended."""
         self.is_finished = state_dict["is_finished"]
+
+
+def has_ended(state: Mapping[str, Any]) -> bool:
+    """Tell whether a saved training had come to its end."""
+    return bool(state["callbacks"][SaveState.__qualname__]["is_finished"])

@@ -123,11 +123,11 @@ def tune(
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch")  # that nothing is validated is meant
         if wanted.bs:
             found = found._replace(batch_size=find_batch_size(config, data, fold, run, source))
-            run.report(f"tune.bs found batches of {found.batch_size}")
+            run.announce(f"tune.bs found batches of {found.batch_size}")
             gc.collect()  # what the tuner has trained holds memory of the device until then
         if wanted.lr:
             found = found._replace(lr=find_learning_rate(found.apply(config), data, fold, run, source))
-            run.report(f"tune.lr found a learning rate of {found.lr:.3g}")
+            run.announce(f"tune.lr found a learning rate of {found.lr:.3g}")
             gc.collect()
     remember(run.state, key, found)
     return found

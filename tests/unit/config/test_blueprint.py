@@ -44,6 +44,28 @@ def test_it_overrides_the_sections_of_pipeline_keys_alone(blueprint):
     assert (some.optimizer.name, some.arch.name, some.metrics.classification) == ("sgd", "resnet18", ["f1"])
 
 
+@pytest.mark.parametrize(
+    ("section", "before", "change", "after"),
+    [
+        ("optimizer", {"name": "sgd", "momentum": 0.5}, {"lr": 0.3}, {"name": "sgd", "momentum": 0.5, "lr": 0.3}),
+        ("arch", {"name": "resnet34"}, {"dropout": 0.1}, {"name": "resnet34", "dropout": 0.1}),
+        ("arch", {"source": "my:net", "dropout": 0.1}, {"dropout": 0.2}, {"source": "my:net", "dropout": 0.2}),
+        ("arch", {"name": "resnet34"}, {"source": "my:net"}, {"source": "my:net"}),
+        ("loss", {"name": "focal"}, {"label_smoothing": 0.1}, {"name": "focal", "label_smoothing": 0.1}),
+        ("lr_scheduler", {}, {"warmup_epochs": 2}, {"warmup_epochs": 2}),
+        ("optimizer", {"name": "sgd"}, {}, {"name": "sgd"}),
+        ("optimizer", {"name": "sgd"}, None, {"name": "sgd"}),
+        ("optimizer", {"name": "sgd", "momentum": 0.5}, {"name": "sgd"}, {"name": "sgd"}),
+        ("sampling", {"batch_size": 8, "balanced": True}, {"batch_size": 32}, {"batch_size": 32}),
+    ],
+)
+def test_a_section_without_a_name_changes_the_choice_of_the_pipeline(blueprint, section, before, change, after):
+    made = applied(blueprint(**{"optimizer": {}, "arch": {}, section: change}), **{section: before})
+    assert getattr(made.pipelines["default"], section) == getattr(
+        load(**{section: after}).pipelines["default"], section
+    )
+
+
 def test_it_overrides_the_seed_only_where_it_is_a_pipeline_key(blueprint):
     assert applied(blueprint(seed=7)).seed == 42
     assert applied(blueprint(seed=7), train__pipeline_keys=["seed"]).seed == 7
@@ -77,6 +99,8 @@ def test_the_best_of_a_study_has_a_short_name(blueprint, tmp_path):
     [
         ({"optimiser": {}}, "optimiser: got an unknown key, expected one of"),
         ({"optimizer": {"name": "sgdd"}}, ": optimizer.name: got 'sgdd', expected one of"),
+        ({"optimizer": {"momentum": 0.5}}, ": optimizer.momentum: got an unknown key"),
+        ({"optimizer": "sgd"}, ": optimizer: got 'sgd', expected a mapping"),
         ({"task": "3/4"}, ": task: got '3/4', expected a name of letters"),
     ],
 )

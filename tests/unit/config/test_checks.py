@@ -81,6 +81,59 @@ def test_variations_of_maps_must_not_lose_pixels():
     assert check(tta=["crop_center"]) is None
 
 
+# Starts
+
+
+def test_a_pipeline_that_needs_weights_cannot_be_trained_by_itself():
+    keys = {"pipelines": {"probe": "linear_probe"}, "tasks": ["digits", "digits_regression"]}
+    for mode in ("train", "predict", "test"):
+        assert refusal(mode, **keys) == (
+            "pipelines.probe.augmentations.normalization: got 'pretraining', expected imagenet, task or null, as there "
+            "are no weights to start from. Set arch.weights, or arch.pretrained with a network of timm; or use it in "
+            "mode tl alone."
+        )
+    assert check(**keys, arch={"weights": "some.safetensors"}) is None
+    for mode in ("tl", "predict", "test"):
+        assert check(mode, **keys, tl={"pretrain_task": "digits_regression"}) is None
+    assert "got 'pretraining'" in refusal(**keys, tl={"pretrain_task": "digits_regression"})
+
+
+@pytest.mark.parametrize(
+    ("pivot", "source", "sections", "text"),
+    [
+        (
+            "digits",
+            "digits_regression",
+            {"loss": {"name": "focal"}},
+            "loss.name: got 'focal', expected one of auto, hub",
+        ),
+        ("digits", "digits_segmentation", {}, "arch.name: got 'resnet18', expected one of unet"),
+        (
+            "digits",
+            "digits_regression",
+            {"cbs": {"early_stopping": {"monitor": "accuracy"}}},
+            "cbs.early_stopping.monitor: got 'accuracy', expected one of val_loss, train_loss, r2",
+        ),
+    ],
+)
+def test_a_recipe_must_serve_the_task_that_transfer_starts_from(pivot, source, sections, text):
+    text_told = refusal("tl", pivot=pivot, tasks=[pivot, source], tl={"pretrain_task": source}, **sections)
+    assert text_told.startswith(f"pipelines.default.{text}")
+    assert text_told.endswith(f"Models of tl.pretrain_task {source} are trained with it, too.")
+    assert check("train", pivot=pivot, tasks=[pivot, source], tl={"pretrain_task": source}, **sections) is None
+
+
+def test_what_no_model_can_be_trained_on_cannot_be_started_from():
+    definitions = {"plain": {"source": "folder", "path": "images", "type": "unlabeled"}}
+    text = refusal("tl", definitions=definitions, tasks=["digits", "plain"], tl={"pretrain_task": "plain"})
+    assert text == "tl.pretrain_task: got 'plain', expected a task with labels. plain has none."
+
+
+def test_what_differs_on_a_source_and_hurts_nobody_is_accepted():
+    keys = {"tasks": ["digits", "digits_regression"], "tl": {"pretrain_task": "digits_regression"}}
+    assert check("tl", **keys, sampling={"balanced": True}, cbs={"cutmix": {}}) is None
+
+
 # Evaluation elsewhere
 
 
@@ -105,6 +158,11 @@ def test_a_task_to_test_on_must_have_as_many_classes_as_the_pivot():
     assert "got 'three with classes 0, 1, 2', expected the 2 classes of two: 0, 1." in text
     assert check(**keys, train={"eval_on": "pair"}) is None
     assert check(**keys, train={"eval_on": "three+classes-0.1"}) is None  # known when it is made
+
+
+def test_a_task_to_test_on_is_told_where_it_was_set():
+    assert refusal("test", train={"eval_on": "digits_regression"}).startswith("train.eval_on: got 'digits_regression'")
+    assert refusal("test", test={"eval_on": ["digits_regression"]}).startswith("test.eval_on: got 'digits_regression'")
 
 
 # Co-tasks

@@ -30,7 +30,7 @@ def test_columns_that_are_no_labels_go_with_every_type(kind, role):
 
 
 @pytest.mark.parametrize("kind", TARGETS)
-@pytest.mark.parametrize("role", LABELS)
+@pytest.mark.parametrize("role", sorted(LABELS))
 def test_columns_of_labels_go_with_their_type(kind, role):
     if role in TARGETS[kind]:
         assert define(type=kind, columns={role: "a"}).columns == {role: "a"}

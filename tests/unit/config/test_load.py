@@ -197,10 +197,28 @@ def test_nesting_works_below_pipelines_and_adds_new_ones():
         ({"arch__dropout": "0.1", "pipelines": {"a": {"arch": "small"}}, "pipelines__a__arch__dropout": "0.1"}, "a"),
         ({"pipelines__a__arch": "small", "pipelines__a__arch__dropout": 0.1}, "a"),
         ({"pipelines": "{a: {arch: small}}", "pipelines__a__arch__dropout": 0.1}, "a"),
+        ({"pipelines": {"a": "fast"}, "pipelines__a__arch__dropout": "0.1"}, "a"),
+        ({"pipelines__a": "fast", "pipelines__a__arch__dropout": 0.1}, "a"),
+        ({"pipelines": "{a: fast}", "pipelines__a__arch": {"dropout": 0.1}}, "a"),
     ],
 )
 def test_nesting_works_over_a_preset(raw, pipeline):
     assert recipe(raw, pipeline).arch == ResNet(**SMALL, dropout=0.1)
+
+
+def test_nesting_below_the_preset_of_a_pipeline_leaves_what_else_it_sets():
+    made = recipe({"pipelines": {"a": "fast"}, "pipelines__a__trainer__max_epochs": "3"}, "a")
+    fast = recipe(pipelines={"a": "fast"}, pipeline="a")
+    assert made == fast.model_copy(update={"trainer": fast.trainer.model_copy(update={"max_epochs": 3})})
+    assert message({"pipelines": {"a": "fats"}, "pipelines__a__trainer__max_epochs": 3}).startswith(
+        "pipelines.a: got 'fats', expected a mapping, or a preset: one of fast,"
+    )
+
+
+@pytest.mark.parametrize("place", ["", "pipelines__default__"])
+def test_nesting_works_over_a_section_that_is_written_as_a_list(place):
+    raw = {f"{place}tta": ["hflip"], f"{place}tta__mode": "max"}
+    assert recipe(raw).tta == recipe(tta={"variations": ["hflip"], "mode": "max"}).tta
 
 
 def test_nesting_below_what_is_no_mapping_is_a_mistake():
@@ -290,6 +308,42 @@ def test_store_best_of_train_replaces_that_of_every_pipeline():
         assert {p.mode.store_best for p in config.pipelines.values()} == {best}
 
 
+# What does not agree with keys of train
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (
+            {"train": {"multitask": 2}, "pipelines": {"a": {}, "b": {"mode": {"task_weights": [1, 2, 3]}}}},
+            "pipelines.b.mode.task_weights: got [1.0, 2.0, 3.0], expected 2 numbers, as multitask is 2, the pivot's "
+            "first. It goes with train.multitask.",
+        ),
+        (
+            {"train": {"multitask": 2}, "mode": {"task_weights": [1]}, "pipelines": {"a": {}}},
+            "mode.task_weights: got [1.0], expected 2 numbers, as multitask is 2, the pivot's first. It goes with "
+            "train.multitask.",
+        ),
+        (
+            {"train": {"task_weights": [1]}, "pipelines": {"a": {"mode": {"multitask": 2}}}},
+            "train.task_weights: got [1.0], expected 2 numbers, as multitask is 2, the pivot's first. It goes with "
+            "pipelines.a.mode.multitask.",
+        ),
+        (
+            {"train": {"task_weights": [1], "multitask": 2}},
+            "train.task_weights: got [1.0], expected 2 numbers, as multitask is 2, the pivot's first.",
+        ),
+        (
+            {"train": {"multitask": 2}, "mode": {"co_tasks": ["digits_multilabel"] * 2}, "tasks": ["digits"]},
+            "mode.co_tasks: got ['digits_multilabel', 'digits_multilabel'], expected 1 distinct tasks, as multitask is "
+            "2. It goes with train.multitask.",
+        ),
+    ],
+)
+def test_a_key_that_does_not_agree_with_another_is_told_where_it_was_set(keys, text):
+    assert message(**keys) == text
+
+
 # Whatever comes in
 
 
@@ -330,6 +384,7 @@ RAW_KEYS = (
     st.sampled_from(TOP_LEVEL)
     | st.builds("{}__{}".format, st.sampled_from(TOP_LEVEL), st.sampled_from(INNER))
     | st.builds("pipelines__a__{}".format, st.sampled_from(PIPELINE_SECTIONS))
+    | st.just("pipelines__a")
     | st.builds("definitions__a__{}".format, st.sampled_from(sorted(TaskDefinition.model_fields)))
 )
 

@@ -7,7 +7,7 @@ import pytest
 from foldwise.config.checks import check_recipes
 from foldwise.config.load import load_config
 from foldwise.config.losses import LOSSES, LossChoice
-from foldwise.config.names import TaskName
+from foldwise.config.names import TaskName, parse_task
 from foldwise.config.section import nested_sections, tag_words
 from foldwise.config.selection import (
     Model,
@@ -19,6 +19,7 @@ from foldwise.config.selection import (
     preprocessed_tasks,
     scores,
     source_plan,
+    source_recipe,
     train_plan,
     with_weights,
 )
@@ -240,6 +241,42 @@ def test_transfer_starts_from_the_models_that_train_would_make_there():
     assert list(models(source_plan(load(**keys), "default"))) == [Model("default", "digits_regression", 0)]
 
 
+PROBE = {"tasks": ["digits", "digits_regression"], "pipelines": {"probe": "linear_probe", "plain": {}}}
+
+
+def test_what_can_only_start_from_other_models_has_no_models_of_its_own_beside_those_of_transfer():
+    keys = {**PROBE, "tl": {"pretrain_task": "digits_regression"}}
+    assert plan("test", **keys).pipelines == ("plain", "probe@digits_regression", "plain@digits_regression")
+    assert plan("train", **keys).pipelines == plan("test", **PROBE).pipelines == ("probe", "plain")
+
+
+@pytest.mark.parametrize("preset", ["linear_probe", "fine_tune"])
+def test_models_to_start_from_are_trained_without_what_only_serves_to_start_from_weights(preset):
+    recipe = load(pipelines={"a": {"preset": preset, "peft": "lora"}} if preset == "fine_tune" else {"a": preset})
+    recipe = recipe.pipelines["a"]
+    made = source_recipe(recipe)
+    assert (made.augmentations.normalization, made.optimizer.backbone_lr_factor, made.peft.lora) == ("task", 1.0, None)
+    changed = {"augmentations", "optimizer", "peft"}
+    assert made.model_dump(exclude=changed) == recipe.model_dump(exclude=changed)
+    assert made.augmentations.operations == recipe.augmentations.operations
+    assert made.optimizer.lr == recipe.optimizer.lr
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"optimizer": {"backbone_lr_factor": 0.0}},
+        {"preset": "linear_probe", "arch": {"weights": "some.safetensors"}},
+        {"preset": "linear_probe", "arch": {"source": "timm", "pretrained": True}},
+        {"preset": "linear_probe", "augmentations": {"normalization": "imagenet"}},
+    ],
+)
+def test_a_recipe_that_can_be_trained_by_itself_is_that_of_models_to_start_from(sections):
+    recipe = load(pipelines={"a": sections}).pipelines["a"]
+    assert source_recipe(recipe) is recipe
+
+
 def test_transfer_needs_a_task_to_start_from():
     with pytest.raises(ConfigError, match=r"tl.pretrain_task: got nothing, expected a task of digits_regression"):
         plan("tl", tasks=["digits", "digits_regression"])
@@ -276,5 +313,34 @@ def test_random_co_tasks_depend_on_seed_and_names_alone():
 
 def test_co_tasks_may_be_listed():
     assert learned_beside(multitask=3, co_tasks=MANY[2:4]) == MANY[2:4]
-    with pytest.raises(ConfigError, match=r"co_tasks: got 'digits\+identity', expected tasks other than the pivot"):
-        learned_beside(multitask=2, co_tasks=["digits+identity"])
+
+
+@pytest.mark.parametrize(
+    ("task", "co_task", "role"),
+    [
+        ("digits+nested-0", "digits+identity", "the pivot digits"),
+        ("digits_regression+nested-1", "digits_regression", "tl.pretrain_task digits_regression"),
+    ],
+)
+def test_a_co_task_must_not_be_what_is_learned_itself(task, co_task, role):
+    config = load(tasks=MANY, mode={"multitask": 2, "co_tasks": [co_task]}, tl={"pretrain_task": "digits_regression"})
+    with pytest.raises(ConfigError) as caught:
+        co_tasks(config, config.pipelines["default"], parse_task(task, "task"), "pipelines.default.mode")
+    assert caught.value.message == (
+        f"pipelines.default.mode.co_tasks: got '{co_task}', expected tasks other than {role} and its variants."
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "place"),
+    [
+        ("train", {"multitask": 2, "co_tasks": ["digits"]}, "train.co_tasks"),
+        ("train", {"multitask": 9}, "train.multitask"),
+        ("mode", {"multitask": 9}, "pipelines.default.mode.multitask"),
+    ],
+)
+def test_what_is_wrong_with_co_tasks_is_told_where_it_was_set(section, keys, place):
+    config = load(tasks=MANY, **{section: keys})
+    with pytest.raises(ConfigError) as caught:
+        co_tasks(config, config.pipelines["default"], TaskName("digits"), "pipelines.default.mode")
+    assert caught.value.where == place

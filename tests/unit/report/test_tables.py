@@ -14,6 +14,7 @@ from foldwise.inference.score import score_fold
 from foldwise.report import tables
 from foldwise.report.tables import tabulate_metrics
 
+HEADING = "Metrics of digits, mean ± standard deviation over folds"
 ACCURACIES = {"small": [0.5, 0.75, 0.7], "much_larger": [0.9, 0.8, 1.0]}
 
 
@@ -25,10 +26,18 @@ def tabulate(tmp_path):
         paths = [tmp_path / f"{number}.json" for number in range(len(records))]
         for path, record in zip(paths, records, strict=True):
             write_json(path, record)
-        text = tabulate_metrics(paths, "digits", metrics, tmp_path / "table.csv", **keys)
+        text = tabulate_metrics(paths, "digits", metrics, tmp_path / "table.csv", "Metrics", **keys)
         return list(csv.reader((tmp_path / "table.csv").open(encoding="utf-8"))), text
 
     return run
+
+
+def columns_of_tables(text):
+    """Return the columns of each table, by what its heading says that it is about."""
+    parts = [part.splitlines()[0] for part in text.split("\n\n")]
+    return {
+        heading.partition(", mean")[0]: line.split()[1:] for heading, line in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def models(metrics=ACCURACIES, **keys):
@@ -78,6 +87,8 @@ def test_folds_without_a_value_are_left_out_and_counted_out(tabulate):
 def test_text_is_aligned_with_a_line_a_metric_and_a_column_a_pipeline(tabulate):
     _, text = tabulate(models(), {"small": ["accuracy"], "much_larger": ["f1", "accuracy"]})
     assert text.splitlines() == [
+        HEADING,
+        "",
         "metric    small            much_larger",
         "--------  ---------------  ---------------",
         "accuracy  0.6500 ± 0.1323  0.9000 ± 0.1000",
@@ -120,18 +131,21 @@ class TestTargets:
         assert [row[:2] for row in rows[1:]] == [["a", "birds"], ["a", "cats"], ["old~b@fish", "birds"]]
         assert [float(row[3]) for row in rows[1:]] == pytest.approx([0.6, 0.3, 0.9])
 
-    def test_targets_other_than_the_pivot_are_named_in_the_text(self, tabulate):
+    def test_each_target_has_a_table_of_the_pipelines_that_were_tested_on_it(self, tabulate):
         records = [*scores("a", "digits", [0.5]), *EVALUATED]
         _, text = tabulate(records, ACCURACY, targets=["birds", "cats", "digits"])
-        headings = [heading.strip() for heading in text.splitlines()[0].split("  ") if heading]
-        assert headings == ["metric", "a", "a (birds)", "a (cats)", "old~b@fish (birds)"]
+        assert columns_of_tables(text) == {
+            "Metrics of digits": ["a"],
+            "Metrics of birds": ["a", "old~b@fish"],
+            "Metrics of cats": ["a"],
+        }
 
     def test_outer_folds_are_folds_of_the_pivot(self, tabulate):
         records = [{**scores("a", f"digits+nested-{k}", [0.5 + k / 10])[0], "fold": 0} for k in range(3)]
         rows, text = tabulate(records, {"a": ["accuracy"]})
         assert [row[:3] for row in rows[1:]] == [["a", "digits", "accuracy"]]
         assert float(rows[1][3]) == pytest.approx(0.6)
-        assert text.splitlines()[0].split() == ["metric", "a"]
+        assert columns_of_tables(text) == {"Metrics of digits": ["a"]}
 
 
 class TestIntervals:
@@ -140,8 +154,8 @@ class TestIntervals:
         rows, text = tabulate(scores("a", "digits", [0.5, 1.0], [one, other]), {"a": ["accuracy"]})
         assert rows[0][-2:] == ["low", "high"]
         assert [float(cell) for cell in rows[1][-2:]] == pytest.approx([0.275, 1.225])
-        assert text.splitlines()[2].split(maxsplit=1)[1] == "0.7500 ± 0.3536 [0.2750, 1.2250]"
-        assert text.splitlines()[-1] == tables.LEGEND
+        assert text.splitlines()[0] == f"{HEADING} [95 % bootstrap interval of the mean]"
+        assert text.splitlines()[-1].split(maxsplit=1)[1] == "0.7500 ± 0.3536 [0.2750, 1.2250]"
 
     def test_resamples_that_go_together_are_averaged_together(self, tabulate):
         up = [k / 1000 for k in range(1001)]
@@ -171,7 +185,7 @@ class TestIntervals:
             paths.append(tmp_path / f"{fold}.json")
             score_fold(config, tmp_path / "logits.npz", paths[-1], "p", "digits", fold, "digits")
             right.append(noisy.argmax(axis=1) == targets)
-        tabulate_metrics(paths, "digits", {"p": ["accuracy"]}, tmp_path / "table.csv")
+        tabulate_metrics(paths, "digits", {"p": ["accuracy"]}, tmp_path / "table.csv", "Metrics")
         (weights,) = draw_weights(ids, 200, config.seed)
         expected = percentile_interval(np.mean(right, axis=0) @ weights / 40)
         row = list(csv.reader((tmp_path / "table.csv").open(encoding="utf-8")))[1]
@@ -181,7 +195,7 @@ class TestIntervals:
         records = [*scores("a", "digits", [0.5], [[0.4, 0.6]]), *scores("b", "digits", [0.5])]
         rows, text = tabulate(records, {"a": ["accuracy"], "b": ["accuracy", "mcc"]})
         assert [row[-2:] for row in rows[2:]] == [["", ""]] * 2
-        assert text.splitlines()[2].endswith("[0.4050, 0.5950]  0.5000")
+        assert text.splitlines()[4].endswith("[0.4050, 0.5950]  0.5000")
 
 
 def test_what_is_learned_beside_the_pivot_has_rows_of_its_own(tabulate):
@@ -191,14 +205,35 @@ def test_what_is_learned_beside_the_pivot_has_rows_of_its_own(tabulate):
         {"task": "cats", "type": "regression"},
     ]
     records = models({"p": [0.5, 0.7]}, type="classification", score=0.5, co_tasks=co_tasks)
-    rows, text = tabulate(records, {"p": ["accuracy"]})
+    rows, _ = tabulate(records, {"p": ["accuracy"]})
     assert [[row[1], row[2], row[5]] for row in rows[1:]] == [
         *(["digits", "loss", "2"], ["digits", "accuracy", "2"]),
         *(["birds", "loss", "2"], ["birds", "accuracy", "2"]),
         *(["ages", "loss", "2"], ["ages", "mae", "2"], ["ages", "r2", "0"]),
     ]
     assert [float(row[3]) for row in rows[3:7]] == [1.0, 0.25, 2.0, 3.0]
-    assert "p (birds)" in text.splitlines()[0]
+
+
+def test_what_is_learned_beside_the_pivot_has_a_table_of_its_own_metrics(tabulate):
+    """Models that learned nothing else have no column there, and metrics of other types no line."""
+    co_tasks = [{"task": "ages", "type": "regression", "score": 2.0, "metrics": {"mae": 3.0}}]
+    joint = models({"joint": [0.75]}, type="classification", score=0.25, co_tasks=co_tasks)
+    _, text = tabulate([*models({"alone": [0.5]}), *joint], {"alone": ["accuracy"], "joint": ["accuracy"]})
+    assert text.splitlines() == [
+        HEADING,
+        "",
+        "metric    alone   joint",
+        "--------  ------  ------",
+        "accuracy  0.5000  0.7500",
+        "loss      -       0.2500",
+        "",
+        HEADING.replace("digits", "ages, learned beside digits"),
+        "",
+        "metric  joint",
+        "------  ------",
+        "loss    2.0000",
+        "mae     3.0000",
+    ]
 
 
 def test_own_metrics_show_their_function_in_the_text_unless_another_is_called_so(tabulate):
@@ -206,7 +241,7 @@ def test_own_metrics_show_their_function_in_the_text_unless_another_is_called_so
     record = {"pipeline": "p", "metrics": dict.fromkeys(names, 0.5)}
     rows, text = tabulate([record], {"p": names})
     assert [row[2] for row in rows[1:]] == names
-    assert [line.split()[0] for line in text.splitlines()[2:]] == ["kappa", "mine:accuracy", "accuracy"]
+    assert [line.split()[0] for line in text.splitlines()[4:]] == ["kappa", "mine:accuracy", "accuracy"]
 
 
 def test_own_metrics_have_no_row_where_they_are_not_measured(tabulate):
@@ -220,15 +255,15 @@ def test_what_a_terminal_would_obey_is_written_as_escapes(tabulate):
     name = "p\x1b[2Jq\u202e"
     rows, text = tabulate(scores(name, "birds\x07", [0.5], metric="a\x1b"), {name: ["a\x1b"]}, targets=["birds\x07"])
     assert rows[1][:3] == [name, "birds\x07", "a\x1b"]
-    assert text.splitlines()[0].split("  ")[1:] == ["p\\x1b[2Jq\\u202e (birds\\x07)"]
-    assert text.splitlines()[2].startswith("a\\x1b ")
+    assert columns_of_tables(text) == {"Metrics of birds\\x07": ["p\\x1b[2Jq\\u202e"]}
+    assert text.splitlines()[4].startswith("a\\x1b ")
     assert not {"\x1b", "\x07", "\u202e"} & set(text)
 
 
 def test_wide_tables_become_several_below_each_other(tabulate):
     names = [f"pipeline_number_{k:02d}" for k in range(9)]
     _, text = tabulate(models({name: [0.5, 0.7] for name in names}), {name: ["accuracy"] for name in names})
-    parts = text.split("\n\n")
+    _, *parts = text.split("\n\n")
     assert len(parts) == 2
     assert max(map(len, text.splitlines())) <= tables.WIDTH
     assert [word for part in parts for word in part.splitlines()[0].split()[1:]] == names
@@ -238,4 +273,4 @@ def test_wide_tables_become_several_below_each_other(tabulate):
 def test_a_column_that_is_too_wide_has_a_table_of_its_own(tabulate):
     names = ["short", "x" * 130, "other"]
     _, text = tabulate(models({name: [0.5] for name in names}), {name: ["accuracy"] for name in names})
-    assert [part.splitlines()[0].split()[1:] for part in text.split("\n\n")] == [[name] for name in names]
+    assert [part.splitlines()[0].split()[1:] for part in text.split("\n\n")[1:]] == [[name] for name in names]

@@ -298,7 +298,8 @@ class TestDivergence:
         plan = TrainingPlan(task.targets[task.split("train", 0)], make_pipeline(sampling=sampling).sampling, 42)
         bad = next(place for place in plan.order(1)[16 * batch :] if place not in plan.order(0))
         task.targets[task.split("train", 0)[bad]] = np.nan
-        expected = rf"the training loss in epoch 1, step {batch}, learning rate 0\.01: got nan, expected a finite loss"
+        where = rf"the training loss in epoch 2, step {batch + 1}, learning rate 0\.01"
+        expected = f"{where}: got nan, expected a finite loss"
         with pytest.raises(DataError, match=expected):
             train((task, store), sampling=sampling, state=tmp_path / "state", run=Run(minutes=0))
         state = read_state(tmp_path / "state", "key")
@@ -310,7 +311,7 @@ class TestDivergence:
         task, store = make_toy("soft")
         task.targets[task.split("train", 0)] = np.nan
         reads = []
-        with pytest.raises(DataError, match="the training loss in epoch 0, step 0"):
+        with pytest.raises(DataError, match="the training loss in epoch 1, step 1"):
             train((task, dataclasses.replace(store, images=Counted(store.images, reads))))
         assert len(reads) == 1
 

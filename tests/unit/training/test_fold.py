@@ -176,7 +176,7 @@ class TestLearning:
 
 class TestMistakes:
     def test_a_loss_that_is_not_finite_names_epoch_step_and_learning_rate(self, train, tmp_path):
-        expected = r"the training loss in epoch 0, step 1, learning rate 1e\+30: got (nan|inf), expected a finite loss"
+        expected = r"the training loss in epoch 1, step 2, learning rate 1e\+30: got (nan|inf), expected a finite loss"
         with pytest.raises(DataError, match=expected) as caught:
             train(tmp_path / "model", optimizer={"name": "sgd", "lr": 1e30}, **SHORT)
         assert "optimizer.lr" in caught.value.remedy

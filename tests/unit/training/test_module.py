@@ -183,7 +183,7 @@ def test_a_validation_loss_that_is_not_finite_names_epoch_step_and_learning_rate
     with pytest.raises(DataError) as caught:
         fit(module, batches)
     assert caught.value.message == (
-        "the validation loss of toy in epoch 0, step 4, learning rate 0.02: got nan, expected a finite loss. "
+        "the validation loss of toy in epoch 1, step 4, learning rate 0.02: got nan, expected a finite loss. "
         "Lower optimizer.lr or set trainer.gradient_clip_val; the last good state is kept until then."
     )
     assert module.curves == []

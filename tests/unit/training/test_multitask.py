@@ -11,7 +11,7 @@ from foldwise.data.files import Data
 from foldwise.errors import ConfigError, DataError
 from foldwise.inference.predict import load_network
 from foldwise.training.prepare import prepare
-from unit.training.toys import UNET, column, make_toy, toy_config, train_toys
+from unit.training.toys import UNET, column, make_store, make_toy, toy_config, train_toys
 
 TYPES = ("classification", "multilabel", "regression", "segmentation")
 LAST = {"store_best": False}
@@ -77,7 +77,7 @@ def test_every_step_has_a_batch_of_every_task_until_the_longest_is_through(train
     made = train(*toys, mode=LAST, trainer={"max_epochs": 3}, lr_scheduler={"name": "cosine"})
     assert column(made, "lr") == pytest.approx([0.0075, 0.0025, 0.0])
     counts = {made.weights[name].item() for name in made.weights if name.endswith("num_batches_tracked")}
-    assert counts == {2 * 4 * 3}  # tasks, steps (60 samples by 16), epochs
+    assert counts == {4 * 3}  # steps (60 samples by 16), epochs: every task counts its own
 
 
 def test_a_share_of_the_batches_is_one_of_the_longest_task(train):
@@ -85,7 +85,7 @@ def test_a_share_of_the_batches_is_one_of_the_longest_task(train):
     trainer = {"max_epochs": 1, "limit_train_batches": 0.5}
     made = train(make_toy("classification"), short, trainer=trainer)
     counts = {made.weights[name].item() for name in made.weights if name.endswith("num_batches_tracked")}
-    assert counts == {2 * 2}
+    assert counts == {2}
 
 
 class TestWeights:
@@ -173,8 +173,8 @@ class TestFolds:
 
 def test_score_and_kept_epoch_are_the_pivots(train):
     trainer = {"max_epochs": 5, "limit_train_batches": 2}
-    made = train("classification", "regression", optimizer={"name": "adamw", "lr": 0.3}, trainer=trainer)
-    losses, others = column(made, "val_loss"), column(made, "regression1/val_loss")
+    made = train("classification", "multilabel", optimizer={"name": "adamw", "lr": 0.03}, trainer=trainer)
+    losses, others = column(made, "val_loss"), column(made, "multilabel1/val_loss")
     best = int(np.argmin(losses))
     assert best not in (len(losses) - 1, int(np.argmin(others))), "this training tells nothing"
     assert (made.record["epoch"], made.record["score"]) == (best, losses[best])
@@ -187,6 +187,42 @@ def test_two_runs_have_the_same_bytes_whatever_random_state_they_start_in(train)
         arch = {**UNET, "dropout": 0.3}
         made.append(train("classification", "segmentation", "multilabel", arch=arch, augmentations=AUGMENTED))
     assert made[0].bytes == made[1].bytes
+
+
+class TestStatistics:
+    """A batch is normalised by its own task in training: so it must be in validation."""
+
+    @pytest.fixture
+    def made(self, train):
+        task, store = make_toy("regression", 5, name="other")
+        images = np.sort(store.images, axis=2)  # brighter to the right
+        other = Data(task, make_store(images, task.sample_ids, None))
+        return train(make_toy("classification", name="pivot"), other, mode=LAST, trainer={"max_epochs": 8})
+
+    def test_every_task_gathers_its_own(self, made):
+        shared, own = (made.weights[f"{name}.running_mean"] for name in ("backbone.bn1", "statistics.0.0"))
+        assert not torch.allclose(shared, own, rtol=0.1)
+
+    def test_a_model_is_as_good_in_validation_as_in_training(self, made):
+        last = made.curves[-1]
+        assert last["val_loss"] < 2 * last["pivot/train_loss"] + 0.1
+
+    @pytest.mark.parametrize("arch", [UNET, {}])
+    def test_a_co_task_of_weight_zero_does_not_change_those_of_the_pivot(self, train, arch):
+        toys = [make_toy("classification", name="pivot"), make_toy("regression", 5, name="other")]
+        settings = {"trainer": {"max_epochs": 2}, **({"arch": arch} if arch else {})}
+        both, alone = train(*toys, mode={"task_weights": [1.0, 0.0]}, **settings), train(toys[0], **settings)
+        assert any(name.endswith("running_mean") for name in alone.weights)
+        assert all(torch.equal(tensor, both.weights[name]) for name, tensor in alone.weights.items())
+
+    def test_a_saved_network_keeps_them(self, made):
+        network, _ = load_network(made.record, made.files.weights)
+        images = torch.rand(4, 3, 8, 8)
+        with network.statistics_of(1):
+            means = network.get_buffer("backbone.bn1.running_mean").clone()
+            inside = network(images, 0)
+        assert torch.equal(means, made.weights["statistics.0.0.running_mean"])
+        assert not torch.equal(inside, network(images, 0))
 
 
 class TestImages:
@@ -224,4 +260,4 @@ def test_batches_of_the_pivot_are_balanced_and_those_of_other_types_are_as_they_
     sampling = {"batch_size": 16, "sample_num": 32, "balanced": True}
     made = train("classification", "regression", sampling=sampling, mode=LAST, trainer=ONE_EPOCH)
     counts = {made.weights[name].item() for name in made.weights if name.endswith("num_batches_tracked")}
-    assert counts == {2 * 2}
+    assert counts == {2}

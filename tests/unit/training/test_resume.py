@@ -105,7 +105,7 @@ class Trainings:
     def run(self, recipe, act=lambda: None, name="model", key=KEY, minutes=0.0, report=lambda text: None, **sections):
         """Train with a state."""
         settings = {**RECIPES[recipe], **sections}
-        run = Run(report=report, minutes=minutes, cache="none")
+        run = Run(report, report, minutes=minutes, cache="none")
         toys = toys_of(recipe, act)
         return train_toys(self.root / name, toys, self.make_pipeline, run=run, state=self.state, key=key, **settings)
 
