@@ -104,11 +104,12 @@ class MissingData(FoldwiseError):
 
 
 def shorten(value: Any, limit: int = 120) -> str:
-    """Show a value as it would be written in YAML, strings in quotes, cut to a readable length."""
+    """Show a value as it would be written in YAML, strings in quotes, the middle left out of what is too long to read."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+    end = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[: limit - 3 - end]}...{text[len(text) - end :]}"
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:

@@ -42,10 +42,12 @@ def test_values_are_shown_as_in_yaml_strings_quoted_and_words_not(got, shown):
     assert f"got {shown}," in FoldwiseError("key", got, "x").message
 
 
-def test_a_long_value_is_cut_to_a_readable_length():
-    text = shorten("x" * 1000)
+def test_a_long_value_is_cut_in_its_middle_to_a_readable_length():
+    text = shorten("/start" + "x" * 1000 + "/end.png")
     assert len(text) == 120
-    assert text.endswith("...")
+    assert text.startswith("'/startx")
+    assert "x...x" in text
+    assert text.endswith("x/end.png'")
     assert shorten([1, 2], limit=6) == "[1, 2]"
 
 

@@ -97,6 +97,8 @@ def fit(
         callbacks.append(SaveState(run.state, run.minutes, run.stop))
         plugins.append(StateIO(key))
     known = go_on(training.train, run, key)
+    if not known:
+        remove_curves(run.tensorboard)
     if module.network.frozen:
         warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")  # as they are meant to be
     trainer = build_trainer(pipeline, callbacks, plugins, run.tensorboard, run.resources)
@@ -172,6 +174,12 @@ def build_trainer(
         **{"accelerator": "auto", "devices": 1, **(resources or {})},
         **arguments,
     )
+
+
+def remove_curves(folder: Path | None) -> None:
+    """Remove curves for TensorBoard of an earlier training, which would be drawn beside those of the one to come."""
+    for path in folder.glob("events.out.tfevents.*") if folder else ():
+        path.unlink(missing_ok=True)
 
 
 def build_logger(folder: Path) -> Any:
