@@ -104,7 +104,7 @@ class MissingData(FoldwiseError):
 
 
 def shorten(value: Any, limit: int = 120) -> str:
-    """Show a value as it would be written in YAML, strings in quotes, the middle left out of what is too long to read."""
+    """Show a value as in YAML, strings in quotes; of what is too long to read the middle is left out."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value) if isinstance(value, str) else str(value)
