@@ -14,7 +14,7 @@ MODES = ("create", "pp", "train", "tl", "predict", "test")
 ENGINE = REPOSITORY / "scripts/foldwise"
 LAYERS = (
     "errors", "artifacts", "functions", "aside", "npz", "config", "job", "tasks", "data", "models", "inference",
-    "training", "report",
+    "training", "post", "report",
 )  # fmt: skip
 RULES = {
     match[1]: match[2]

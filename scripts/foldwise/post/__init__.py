@@ -1,0 +1,1 @@
+"""Calibration, priors and ensembles: plain arrays in, NumPy and SciPy only."""
