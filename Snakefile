@@ -1,6 +1,6 @@
 # Foldwise: deep learning on many image tasks as a reproducible pipeline.
 #
-# A mode is a target: snakemake create | pp | train | tl | predict | test --cores 2
+# A mode is a target: snakemake create | pp | train | tl | predict | test | post --cores 2
 # What would be computed, and why: snakemake train -n
 from pathlib import Path
 
@@ -23,6 +23,7 @@ include: "rules/train.smk"
 include: "rules/tl.smk"
 include: "rules/predict.smk"
 include: "rules/test.smk"
+include: "rules/post.smk"
 
 
 rule all:

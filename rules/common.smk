@@ -9,7 +9,7 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
 from foldwise import artifacts, aside
-from foldwise.config import checks, jobs, leakage, reuse, selection
+from foldwise.config import checks, jobs, leakage, members, reuse, selection
 from foldwise.config.architectures import check_available
 from foldwise.config.blueprint import apply_blueprint
 from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
@@ -107,7 +107,7 @@ def reused_recipes():
     """Return the recipes of all models of other projects that modes may predict with, by pipeline in full form."""
     if not CONFIG.reuse.models or CONFIG.pivot is None:
         return {}
-    plans = [or_stop(selection.train_plan, CONFIG, mode) for mode in ("train", "predict", "test")]
+    plans = [or_stop(selection.train_plan, CONFIG, mode) for mode in ("train", "predict", "test", "post")]
     found = [reused_models(str(plan.pivot), plan.nested) for plan in plans]
     return {model.pipeline: one.recipe for models in found for model, one in models.items()}
 
@@ -620,6 +620,145 @@ def score_files(wildcards):
     own = [name for name in names if ":" in name]
     logits = f"{PROJECT}/logits/{form}/{wildcards.task}/fold-{wildcards.fold}/{wildcards.target}.npz"
     return {"logits": logits, "code": [file for name in own for file in code_file(name, f"pipelines.{form}.metrics")]}
+
+
+@cache
+def ensemble_members():
+    """Return the members of the ensembles that mode post finds."""
+    return or_stop(members.members_of, plan_of("post"), CONFIG.post.selection, models_of("post"))
+
+
+@cache
+def post_targets():
+    """Return the tasks on which mode post calibrates and combines; stop if it cannot."""
+    plan = plan_with_weights("post")
+    or_stop(members.check_post, CONFIG, plan)
+    for message in members.post_warnings(CONFIG, plan):
+        warn(message)
+    return plan.eval_on or (str(plan.pivot),)
+
+
+def combined_kind():
+    """Return the folder of the logits that an ensemble takes: calibrated ones, if that is asked for."""
+    return "calibrated" if "calibrate" in CONFIG.post.subroutines else "logits"
+
+
+def combined_path(model, target):
+    """Return the logits of a model that an ensemble takes."""
+    return f"{PROJECT}/{combined_kind()}/{model_folder(model)}/{target}.npz"
+
+
+def collect_post(wildcards):
+    """Return what the subroutines of mode post ask for."""
+    targets, parts, wanted = post_targets(), CONFIG.post.subroutines, []
+    if "calibrate" in parts:
+        wanted += [combined_path(model, target) for model in models_of("post") for target in targets]
+        wanted += [
+            f"{PROJECT}/calibrated/{model_folder(model)}/{target}.{name}.png"
+            for model in models_of("post")
+            for target in targets
+            for name in calibration_pictures()
+        ]
+    elif "ensemble" in parts:
+        warn("post.subroutines: without calibrate the ensemble combines raw logits, whose scales may differ.")
+    if "ensemble" in parts:
+        wanted += [f"{PROJECT}/ensembles/{target}/ensemble.json" for target in targets]
+        wanted += [f"{PROJECT}/ensembles/{target}/{name}.png" for target in targets for name in ensemble_pictures()]
+    return wanted
+
+
+def pictures_of_logits():
+    """Return what is drawn of logits on the pivot."""
+    kind = CONFIG.pivot and definition_of(CONFIG, CONFIG.pivot.name).type
+    return {"classification": ["reliability", "confusion"], "multilabel": ["reliability"]}.get(kind, [])
+
+
+def calibration_pictures():
+    """Return the pictures of a calibrated model: one at least, as outputs are declared for any pivot."""
+    folder = f"{PROJECT}/calibrated/{{pipeline}}/{{task}}/fold-{{fold}}"
+    labels = {"pipeline": "{pipeline}", "model of": "{task}", "fold": "{fold}"}
+    return {
+        name: report(
+            f"{folder}/{{target}}.{name}.png",
+            category="Calibration",
+            subcategory="{target}",
+            labels={**labels, "picture": name},
+        )
+        for name in pictures_of_logits() or ["reliability"]
+    }
+
+
+def ensemble_pictures():
+    """Return the pictures of an ensemble."""
+    return {
+        name: report(
+            f"{PROJECT}/ensembles/{{target}}/{name}.png",
+            category="Ensembles",
+            subcategory="{target}",
+            labels={"picture": name},
+        )
+        for name in ["weights", *pictures_of_logits()]
+    }
+
+
+def calibration_files(wildcards):
+    """Return what a calibration reads: logits on the held-out fold, and those to be calibrated."""
+    folder = f"{PROJECT}/logits/{wildcards.pipeline}/{wildcards.task}/fold-{wildcards.fold}"
+    return {"validation": f"{folder}/{wildcards.task}.npz", "logits": f"{folder}/{wildcards.target}.npz"}
+
+
+def calibrated_files(wildcards):
+    """Return what pictures of a calibration are drawn from: what it read and wrote, and the names of classes."""
+    stem = f"{PROJECT}/calibrated/{wildcards.pipeline}/{wildcards.task}/fold-{wildcards.fold}/{wildcards.target}"
+    task = ancient(task_files(wildcards.target)["task"])
+    return {**calibration_files(wildcards), "calibrated": f"{stem}.npz", "record": f"{stem}.json", "task": task}
+
+
+@cache
+def calibrate_config(target):
+    """Return how logits on a target are calibrated."""
+    section = jobs.calibrate_config(CONFIG, target)
+    prior = section.calibration.prior
+    return JobConfig(jobs.slice_json(section), plan=f"prior {prior if isinstance(prior, str) else 'of a list'}")
+
+
+def member_sizes(target):
+    """Return the members of an ensemble by their place below the root of results, each with its number of models."""
+    found = ((f"{CONFIG.project}/{combined_kind()}/{member.name}", len(member.models)) for member in ensemble_members())
+    return {name if CONFIG.post.selection == "val" else f"{name}/{target}.npz": models for name, models in found}
+
+
+def ensemble_recipe():
+    """Return the recipe whose metrics an ensemble reports: that of the first pipeline."""
+    return recipe_of(ensemble_members()[0].models[0].pipeline)
+
+
+@cache
+def ensemble_config(target):
+    """Return how an ensemble is found."""
+    section = or_stop(jobs.ensemble_config, CONFIG, ensemble_recipe(), target)
+    found = count(len(ensemble_members()), "member")
+    return JobConfig(jobs.slice_json(section), plan=f"{found}, search {section.search.search}")
+
+
+def ensemble_files(wildcards):
+    """Return what an ensemble is made from: logits of its members, and the code of metrics of the user's own."""
+    models = [model for member in ensemble_members() for model in member.models]
+    names = ensemble_recipe().metrics.of(jobs.task_record(CONFIG, wildcards.target).type)
+    files = {"targets": [combined_path(model, wildcards.target) for model in models]}
+    if CONFIG.post.selection == "val":
+        files["validations"] = [combined_path(model, model.task) for model in models]
+    return {**files, "code": [file for name in names if ":" in name for file in code_file(name, "metrics")]}
+
+
+def combined_files(wildcards):
+    """Return what pictures of an ensemble are drawn from: it, the names of classes, and logits before calibration."""
+    target, folder = wildcards.target, f"{PROJECT}/ensembles/{wildcards.target}"
+    files = {"ensemble": f"{folder}/ensemble.json", "logits": f"{folder}/logits.npz"}
+    raw = "calibrate" in CONFIG.post.subroutines
+    models = [model for member in ensemble_members() for model in member.models if raw]
+    before = [f"{PROJECT}/logits/{model_folder(model)}/{target}.npz" for model in models]
+    return {**files, "task": ancient(task_files(target)["task"]), "raw": before}
 
 
 class OldOutputs:

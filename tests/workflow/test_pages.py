@@ -151,6 +151,16 @@ def test_transfer(tmp_path, data):
     assert "lr 0.05, batches of 32" in messages(reader.said["blueprint"])
 
 
+def test_ensembles(tmp_path, data):
+    reader = Reader(tmp_path, "ensembles.md", data)
+    reader.follow()
+    folder = "results/combined/ensembles/digits"
+    assert sum(reader.project.json(f"{folder}/ensemble.json")["weights"]) == pytest.approx(1)
+    assert "Ensemble on digits, metrics of 149 test samples that did not select" in reader.said["post"].output
+    pictures = [path.name for path in reader.project.path("results/combined").rglob("*.png")]
+    assert len(pictures) == 2 * 2 + 3
+
+
 def test_your_own_code(tmp_path, data):
     def edit(reader):
         reader.write("my_code.py", reader.texts["my_code.py"].replace("[:, -2:]", "[:, -3:]"))

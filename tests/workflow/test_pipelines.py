@@ -172,6 +172,7 @@ MODES = {
     "predict": modes.Predict,
     "test": modes.Test,
     "tl": modes.Transfer,
+    "post": modes.Post,
     "reuse": modes.Reuse,
     "remove": modes.Remove,
 }

@@ -10,7 +10,7 @@ import pytest
 
 from workflow.conftest import REPOSITORY, TINY, environment
 
-MODES = ("create", "pp", "train", "tl", "predict", "test")
+MODES = ("create", "pp", "train", "tl", "predict", "test", "post")
 ENGINE = REPOSITORY / "scripts/foldwise"
 LAYERS = (
     "errors", "artifacts", "functions", "aside", "npz", "config", "job", "tasks", "data", "models", "inference",

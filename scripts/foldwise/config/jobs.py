@@ -14,7 +14,7 @@ from foldwise.config.canonical import canonical_json, component, deciding, tenso
 from foldwise.config.definition import DatasetRecord, Description, TaskDefinition, TaskRecord, TaskType
 from foldwise.config.metrics import Metrics
 from foldwise.config.model import Config, check_choice, definition_of, task_record
-from foldwise.config.modes import Seed
+from foldwise.config.modes import Calibration, EnsembleSearch, Seed
 from foldwise.config.names import parse_task
 from foldwise.config.pipeline import PIPELINE_SECTIONS, ModeSection, Pipeline, Sampling
 from foldwise.config.preprocessing import Preprocessing, TensorRecord
@@ -101,6 +101,22 @@ class ScoreConfig(Section):
     """All that decides test metrics, but the logits."""
 
     type: TaskType = "classification"
+    metrics: Metrics = Metrics()
+    seed: Seed = 42
+
+
+class CalibrateConfig(Section):
+    """All that decides calibrated logits, but the logits."""
+
+    type: TaskType = "classification"
+    calibration: Calibration = Calibration()
+
+
+class EnsembleConfig(Section):
+    """All that decides an ensemble, but its members."""
+
+    type: TaskType = "classification"
+    search: EnsembleSearch = EnsembleSearch()
     metrics: Metrics = Metrics()
     seed: Seed = 42
 
@@ -306,6 +322,19 @@ def score_config(config: Config, recipe: Pipeline, target: str) -> ScoreConfig:
     metrics: dict[str, Any] = {kind: recipe.metrics.of(kind)} if kind in Metrics.model_fields else {}
     seed = {"seed": config.seed} if recipe.metrics.bootstrap else {}
     return ScoreConfig(type=kind, metrics=Metrics(**metrics, bootstrap=recipe.metrics.bootstrap), **seed)
+
+
+def calibrate_config(config: Config, target: str) -> CalibrateConfig:
+    """Return how logits on a target task are calibrated."""
+    kind = definition_of(config, parse_task(target, "task").base).type
+    return CalibrateConfig(type=kind, calibration=Calibration(prior=config.post.prior))
+
+
+def ensemble_config(config: Config, recipe: Pipeline, target: str) -> EnsembleConfig:
+    """Return how an ensemble on a target task is found, and the metrics of a pipeline that it reports."""
+    score = score_config(config, recipe, target)
+    search = EnsembleSearch(**{key: getattr(config.post, key) for key in EnsembleSearch.model_fields})
+    return EnsembleConfig(type=score.type, search=search, metrics=score.metrics, seed=config.seed)
 
 
 def mask_config(config: Config, task: str, preprocessing: Preprocessing) -> MaskConfig:

@@ -11,6 +11,7 @@ from foldwise.config.definition import Labels, Name, TaskDefinition, TaskRecord
 from foldwise.config.modes import (
     Create,
     Pivot,
+    Post,
     Predict,
     Preprocess,
     Remove,
@@ -50,6 +51,7 @@ class Config(Section):
     predict: Predict = Field(Predict(), description="Mode predict.")
     test: Test = Field(Test(), description="Mode test.")
     tl: Transfer = Field(Transfer(), description="Mode tl.")
+    post: Post = Field(Post(), description="Mode post.")
     reuse: Reuse = Field(Reuse(), description="Models and blueprints of other projects.")
     remove: Remove = Field(Remove(), description="What is deleted after use.")
 
@@ -107,7 +109,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_pipelines(self) -> Config:
-        for mode in ("train", "predict", "test", "tl"):
+        for mode in ("train", "predict", "test", "tl", "post"):
             for index, name in enumerate(getattr(self, mode).pipelines or []):
                 check_choice(f"{mode}.pipelines[{index}]", name, self.pipelines)
         for mode, parts in (("train", self.train.subroutines), ("tl", self.tl.subroutines)):
@@ -120,7 +122,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_shared(self) -> Config:
-        for mode in ("predict", "test"):
+        for mode in ("predict", "test", "post"):
             for key in SHARED_KEYS:
                 own = getattr(getattr(self, mode), key)
                 for where, value in self._values_of(key).items():
@@ -142,7 +144,7 @@ class Config(Section):
         if self.tl.pretrain_task is not None:
             name = canonical_name(self, self.tl.pretrain_task, "tl.pretrain_task")
             check_choice("tl.pretrain_task", name, known, "Add it to tasks.")
-        for mode in ("train", "predict", "test", "tl"):
+        for mode in ("train", "predict", "test", "tl", "post"):
             for where, task in eval_tasks(self, mode):
                 canonical_name(self, task, where)
             check_known(getattr(self, mode).co_tasks, known, mode, self)

@@ -10,7 +10,7 @@ from foldwise.config.definition import FoldCount, Name
 from foldwise.config.names import FUNCTION_NAME_PATTERN, FUNCTION_NAME_WORDS
 from foldwise.config.pipeline import PIPELINE_SECTIONS, TaskCount, TaskNames
 from foldwise.config.section import Section
-from foldwise.config.values import Function, NonNegative, Positive
+from foldwise.config.values import Count, Function, NonNegative, Positive, Probability, Share
 from foldwise.errors import Words
 
 CreatePart = Literal["dataset", "task"]
@@ -131,6 +131,46 @@ class Transfer(TrainOverrides):
     )
     freeze: bool = Field(
         False, description="Backbone frozen, the statistics of its batch normalisation too: only heads learn."
+    )
+
+
+class Calibration(Section):
+    """How logits are calibrated."""
+
+    prior: Literal["val", "test", "quantify"] | list[NonNegative] = Field(
+        "val",
+        description="Prior of the classes: frequencies of the validation or the test split, prevalences of the "
+        "unlabeled split by adjusted classify and count (`quantify`), or a list, a number a class.",
+    )
+
+
+class EnsembleSearch(Section):
+    """How an ensemble is found."""
+
+    search: Literal["random", "greedy", "convex"] = Field(
+        "random", description="Random sets and weights, greedy selection with replacement, or the best weights of all."
+    )
+    selection: Literal["test", "val"] = Field(
+        "test",
+        description="What selects: a part of the test split; or out-of-fold validation, members are pipelines then.",
+    )
+    eval_frac: Share = Field(0.5, description="Share of the test samples that selects; the others report.")
+    budget: Count = Field(1000, description="Candidates that `random` and `greedy` evaluate.")
+    weights_budget: int = Field(10, ge=0, description="Weight vectors a set; 0: one, of equal weights (`random`).")
+    max_ensemble_size: int = Field(5, ge=2, description="Most members of a set (`random`).")
+    temperature: float = Field(
+        0.3, ge=0, le=1, description="Probability that a set is drawn from all instead of taken by rank (`random`)."
+    )
+    weights_temperature: Probability = Field(
+        0.5, description="How little weights depend on the losses of members (`random`)."
+    )
+
+
+class Post(TrainOverrides, EnsembleSearch, Calibration):
+    """Calibrated logits, and an ensemble of all models of the pivot."""
+
+    subroutines: list[Literal["calibrate", "ensemble"]] = Field(
+        ["calibrate", "ensemble"], min_length=1, description="Which of both to do; `ensemble` alone takes raw logits."
     )
 
 

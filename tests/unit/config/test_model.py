@@ -98,7 +98,7 @@ def test_what_needs_weights_needs_them_stored(part):
     assert load(train={"store_parameters": False}).train.store_parameters is False
 
 
-@pytest.mark.parametrize("mode", ["predict", "test"])
+@pytest.mark.parametrize("mode", ["predict", "test", "post"])
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("trained", [True, False])
 def test_stored_parameters_are_the_same_for_all_modes(mode, own, trained):
@@ -110,7 +110,7 @@ def test_stored_parameters_are_the_same_for_all_modes(mode, own, trained):
         assert message(**keys).startswith(expected)
 
 
-@pytest.mark.parametrize("mode", ["predict", "test"])
+@pytest.mark.parametrize("mode", ["predict", "test", "post"])
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize(
     ("keys", "best", "where"),
