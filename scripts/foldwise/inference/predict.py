@@ -124,7 +124,8 @@ def load_network(
     try:
         network.load_state_dict(read_weights(weights, model["weights"]))
     except RuntimeError as error:
-        found = Words(f"weights of another network ({' '.join(str(error).split())})")
+        cause = str(error).splitlines()[-1].strip()  # the first line says where, and each other one names a weight
+        found = Words(f"weights of another network ({cause.partition(':')[0]})")
         remedy = "Its code or that of a library has changed since: go back to it, or train anew."
         raise DataError(weights, found, "those of the network in model.json", remedy) from error
     if model["type"] == "regression":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -249,5 +250,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    return str(error).partition("\n")[0] or type(error).__name__
+    """Return the first line of an error's text, without the place in torch's code that it may begin with."""
+    return re.sub(r"^\[enforce fail [^]]*\] \w+ == \w+\. ", "", str(error).partition("\n")[0]) or type(error).__name__
