@@ -253,7 +253,10 @@ class TestOtherTasks:
             predict_digits(recipe={"preprocessing": {"size": 16}})
 
     def test_what_a_preprocessing_is_called_does_not_matter(self, predict_digits):
-        predict_digits(recipe={"preprocessing": {"size": 8, "id": "mine"}})
+        renamed = predict_digits(recipe={"preprocessing": {"size": 8, "id": "mine"}})
+        expected = predict_digits()
+        assert sorted(renamed) == sorted(expected)
+        assert all(np.array_equal(renamed[name], array) for name, array in expected.items())
 
     def test_the_own_task_with_another_definition_is_refused(self, predict_digits):
         with pytest.raises(
