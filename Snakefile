@@ -1,7 +1,10 @@
 # Foldwise: deep learning on many image tasks as a reproducible pipeline.
 #
-# A mode is a target: snakemake create | pp | train | tl | predict | test | post --cores 2
+# A mode is a target: snakemake create | pp | train | tl | predict | test | post | info | hpo --cores 2
 # What would be computed, and why: snakemake train -n
+import os
+import shlex
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -9,6 +12,8 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
+# What jobs put down as the command that they are part of, on this machine and on those that inherit its environment.
+os.environ.setdefault("FOLDWISE_COMMAND", shlex.join(sys.argv))
 OWN_CONFIG = Path("config/config.yaml")
 SHIPPED_CONFIG = Path(workflow.current_basedir) / "config/config.yaml"
 
@@ -24,18 +29,24 @@ include: "rules/tl.smk"
 include: "rules/predict.smk"
 include: "rules/test.smk"
 include: "rules/post.smk"
+include: "rules/hpo.smk"
+include: "rules/info.smk"
+
+
+report: "rules/captions/project.rst"
 
 
 rule all:
     default_target: True
     input:
-        collect_train,
+        collect_all,
     message:
         "Mode train: Models are there."
 
 
 onstart:
     OLD_OUTPUTS.keep(workflow)
+    or_stop(keep_config, CONFIG, Path(f"{PROJECT}/config.yaml"))
 
 
 onsuccess:

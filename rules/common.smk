@@ -1,4 +1,5 @@
 # Configuration, wildcard constraints and input functions that rules share. No rules.
+import os
 import re
 import shutil
 import sys
@@ -9,16 +10,18 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
 from foldwise import artifacts, aside
-from foldwise.config import checks, jobs, leakage, members, reuse, selection
+from foldwise.config import checks, jobs, leakage, members, reuse, selection, shown, space, study
 from foldwise.config.architectures import check_available
 from foldwise.config.blueprint import apply_blueprint
 from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
 from foldwise.config.load import Library, load_config, with_mode
 from foldwise.config.model import definition_of
 from foldwise.config.names import parse_tag, parse_task
+from foldwise.config.resolved import keep_config
 from foldwise.config.sources import must_be_fetched
 from foldwise.errors import ConfigError, FoldwiseError
 from foldwise.functions import check_module, module_file
+from foldwise.report import inventory
 from foldwise.tasks.descriptions import check_shared
 
 
@@ -44,6 +47,10 @@ def place_of(root):
     return place
 
 
+# A report shows what is there: collectors then ask for nothing else.
+REPORTING = "--report" in (word.partition("=")[0] for word in sys.argv) and "--report-after-run" not in sys.argv
+
+
 def is_news(record):
     """Pass over what Snakemake says when a job fails whose outputs were not there before: it sounds like a loss."""
     return not str(record.msg).startswith("Cannot restore ")
@@ -56,6 +63,15 @@ logger.addFilter(is_news)
 def warn(message):
     """Warn once."""
     logger.warning(f"Warning: {message}")
+
+
+def reported(collect):
+    """Let a collector of a mode return what is there of it, and the pages of the report, when one is written."""
+
+    def collect_there(wildcards):
+        return [*filter(os.path.exists, collect(wildcards)), *report_pages()]
+
+    return collect_there if REPORTING else collect
 
 
 LIBRARY = or_stop(Library.read, Path(workflow.current_basedir).parent / "config", Path("config"))
@@ -81,6 +97,8 @@ wildcard_constraints:
     source=r"[A-Za-z0-9][A-Za-z0-9_.+-]*",
     pipeline=r"([A-Za-z0-9][A-Za-z0-9_.-]*~)?[A-Za-z0-9][A-Za-z0-9_.-]*(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?",
     fold=r"0|[1-9][0-9]*",
+    study=re.escape(CONFIG.hpo.study or "") or "(?!)",
+    trial=r"0|[1-9][0-9]*",
     table="|".join(TABLES),
 
 
@@ -125,18 +143,13 @@ def recipe_of(pipeline):
     return selection.source_recipe(recipe)
 
 
-def tensor_folder_of(pipeline, task):
-    """Return the folder of the tensors that a pipeline reads for a task."""
-    dataset, folder = or_stop(jobs.dataset_of, CONFIG, task), tensor_folder(recipe_of(pipeline).preprocessing)
-    check_shared_dataset(dataset)
-    return f"{DATA}/tensors/{dataset}/{folder}"
-
-
 @cache
-def tensor_files(pipeline, task):
-    """Return the tensors that a pipeline reads for a task; manifests alone decide what is new."""
-    folder, base = tensor_folder_of(pipeline, task), parse_task(task, "task").base
-    images = "index.npy" if recipe_of(pipeline).preprocessing.storage == "jpeg" else "images.npy"
+def tensor_files(preprocessing, task):
+    """Return the tensors of a task in the folder of a preprocessing; manifests alone decide what is new."""
+    dataset, base = or_stop(jobs.dataset_of, CONFIG, task), parse_task(task, "task").base
+    check_shared_dataset(dataset)
+    folder = f"{DATA}/tensors/{dataset}/{preprocessing}"
+    images = "index.npy" if PREPROCESSINGS[preprocessing].storage == "jpeg" else "images.npy"
     files = {
         "images": ancient(f"{folder}/{images}"),
         "channel_sums": ancient(f"{folder}/channel_sums.npy"),
@@ -147,11 +160,11 @@ def tensor_files(pipeline, task):
     return files
 
 
-def data_files(pipeline, tasks):
-    """Return all files of some tasks as a pipeline reads them: lists, in the order of the tasks."""
+def data_files(recipe, tasks):
+    """Return all files of some tasks as a recipe reads them: lists, in the order of the tasks."""
     wanted = {"task": [], "samples": [], "folds": [], "images": [], "tensors": []}
     for task in tasks:
-        files, tensors = task_files(task), dict(tensor_files(pipeline, task))
+        files, tensors = task_files(task), dict(tensor_files(tensor_folder(recipe.preprocessing), task))
         wanted["task"].append(ancient(files["task"]))
         wanted["samples"].append(files["samples"])
         wanted["folds"].append(files["folds"])
@@ -235,6 +248,17 @@ def input_file(dataset, path):
     return str(Path(path))
 
 
+def collect_all(wildcards):
+    """Return what a run without a target asks for: mode train; in a report, what is there of it."""
+    try:
+        return collect_train(wildcards)
+    except SystemExit:
+        if not REPORTING:
+            raise
+    return report_pages()
+
+
+@reported
 def collect_create(wildcards):
     """Return the datasets and tasks that mode create asks for."""
     parts, wanted = CONFIG.create.subroutines, []
@@ -292,18 +316,25 @@ def task_config(task):
     return JobConfig(jobs.slice_json(section), plan=plan, about=jobs.describe_task(CONFIG, task))
 
 
+@reported
 def collect_pp(wildcards):
     """Return the tensors of every pipeline's preprocessing, for the pivot's dataset or for all."""
     wanted = []
     for task in selection.preprocessed_tasks(CONFIG):
-        for pipeline in CONFIG.pipelines:
-            wanted += tensor_files(pipeline, task).values()
+        for recipe in CONFIG.pipelines.values():
+            wanted += tensor_files(tensor_folder(recipe.preprocessing), task).values()
     return list(dict.fromkeys(wanted))
+
+
+@cache
+def studied_recipes():
+    """Return recipes that read all data which trials of mode hpo may read."""
+    return or_stop(study.studied_recipes, CONFIG, LIBRARY)
 
 
 PREPROCESSINGS = {
     tensor_folder(recipe.preprocessing): recipe.preprocessing
-    for recipe in [*CONFIG.pipelines.values(), *reused_recipes().values()]
+    for recipe in [*CONFIG.pipelines.values(), *reused_recipes().values(), *studied_recipes()]
 }
 
 
@@ -429,6 +460,7 @@ def derive_code(wildcards):
     return code_file(record.functions[-1], f"tagging.functions.{tag.function}")
 
 
+@reported
 def collect_train(wildcards):
     """Return what the subroutines of mode train ask for."""
     wanted = []
@@ -460,10 +492,8 @@ def co_tasks_of(pipeline, task):
     return names
 
 
-@cache
-def own_code(pipeline):
+def own_code(recipe, where):
     """Return the files of the user's own that a training runs, and the weights that it starts from."""
-    recipe, where = recipe_of(pipeline), f"pipelines.{pipeline.partition('@')[0]}"
     or_stop(check_available, recipe.arch)
     functions = {f"{where}.arch.source": recipe.arch.source, f"{where}.loss.name": recipe.loss.name}
     functions |= {
@@ -483,7 +513,9 @@ def own_code(pipeline):
 @cache
 def training_files(pipeline, task):
     """Return what a training reads."""
-    return {**data_files(pipeline, [task, *co_tasks_of(pipeline, task)]), **own_code(pipeline)}
+    recipe = recipe_of(pipeline)
+    own = own_code(recipe, f"pipelines.{pipeline.partition('@')[0]}")
+    return {**data_files(recipe, [task, *co_tasks_of(pipeline, task)]), **own}
 
 
 @cache
@@ -518,6 +550,7 @@ def model_outputs(folder, mode):
     return {"model": f"{folder}/model.json", **kept, "curves": f"{folder}/metrics.csv", "run": f"{folder}/run.json"}
 
 
+@reported
 def collect_tl(wildcards):
     """Return what the subroutines of mode tl ask for."""
     wanted, parts = [], CONFIG.tl.subroutines
@@ -572,6 +605,7 @@ def transfer_config(name, source, task):
     return JobConfig(jobs.slice_json(jobs.transfer_config(CONFIG, section, source)), **words)
 
 
+@reported
 def collect_predict(wildcards):
     """Return what the subroutines of mode predict ask for."""
     wanted = predicted_logits("predict") if "predict" in CONFIG.predict.subroutines else []
@@ -587,7 +621,7 @@ def prediction_files(wildcards):
     files = {"model": f"{model}/model.json", "weights": f"{model}/model.safetensors"}
     source = recipe_of(form).arch.source
     code = code_file(source, f"pipelines.{form}.arch.source") if ":" in source else []
-    return {**data_files(form, [wildcards.target]), **files, "code": code}
+    return {**data_files(recipe_of(form), [wildcards.target]), **files, "code": code}
 
 
 @cache
@@ -599,6 +633,7 @@ def predict_config(pipeline, target):
     return JobConfig(jobs.slice_json(section), plan=f"pipeline {pipeline}{variations}", **cache_words)
 
 
+@reported
 def collect_test(wildcards):
     """Return what the subroutines of mode test ask for."""
     wanted = test_results("test") if "test" in CONFIG.test.subroutines else []
@@ -648,6 +683,7 @@ def combined_path(model, target):
     return f"{PROJECT}/{combined_kind()}/{model_folder(model)}/{target}.npz"
 
 
+@reported
 def collect_post(wildcards):
     """Return what the subroutines of mode post ask for."""
     targets, parts, wanted = post_targets(), CONFIG.post.subroutines, []
@@ -675,30 +711,13 @@ def pictures_of_logits():
 
 def calibration_pictures():
     """Return the pictures of a calibrated model: one at least, as outputs are declared for any pivot."""
-    folder = f"{PROJECT}/calibrated/{{pipeline}}/{{task}}/fold-{{fold}}"
-    labels = {"pipeline": "{pipeline}", "model of": "{task}", "fold": "{fold}"}
-    return {
-        name: report(
-            f"{folder}/{{target}}.{name}.png",
-            category="Calibration",
-            subcategory="{target}",
-            labels={**labels, "picture": name},
-        )
-        for name in pictures_of_logits() or ["reliability"]
-    }
+    stem = f"{PROJECT}/calibrated/{{pipeline}}/{{task}}/fold-{{fold}}/{{target}}"
+    return {name: f"{stem}.{name}.png" for name in pictures_of_logits() or ["reliability"]}
 
 
 def ensemble_pictures():
     """Return the pictures of an ensemble."""
-    return {
-        name: report(
-            f"{PROJECT}/ensembles/{{target}}/{name}.png",
-            category="Ensembles",
-            subcategory="{target}",
-            labels={"picture": name},
-        )
-        for name in ["weights", *pictures_of_logits()]
-    }
+    return {name: f"{PROJECT}/ensembles/{{target}}/{name}.png" for name in ["weights", *pictures_of_logits()]}
 
 
 def calibration_files(wildcards):
@@ -759,6 +778,165 @@ def combined_files(wildcards):
     models = [model for member in ensemble_members() for model in member.models if raw]
     before = [f"{PROJECT}/logits/{model_folder(model)}/{target}.npz" for model in models]
     return {**files, "task": ancient(task_files(target)["task"]), "raw": before}
+
+
+@reported
+def collect_hpo(wildcards):
+    """Return what a study makes: its table, its blueprint, and the copy of its trials if one is asked for."""
+    study_config()
+    folder = study_folder()
+    if CONFIG.hpo.sampler.name == "grid" and len(study_trials()) < CONFIG.hpo.trials:
+        warn(f"hpo.trials: the grid has {len(study_trials())} points, fewer than {CONFIG.hpo.trials} trials.")
+    copies = [f"{folder}/export.json"] if CONFIG.hpo.storage else []
+    return [f"{folder}/trials.csv", f"{folder}/blueprint.yaml", *copies]
+
+
+def study_folder():
+    """Return the folder of the study of mode hpo."""
+    return f"{PROJECT}/studies/{CONFIG.hpo.study}"
+
+
+@cache
+def study_slice():
+    """Return what decides the trials of the study of mode hpo; stop if other trials are there."""
+    section = or_stop(study.study_config, CONFIG, plan_of("hpo"), LIBRARY)
+    or_stop(study.check_same_study, section, Path(study_folder()))
+    return section
+
+
+@cache
+def study_config():
+    """Return what decides the trials of the study of mode hpo, and words for the dry run."""
+    section, sampler = study_slice(), CONFIG.hpo.sampler.name
+    plan = f"{sampler} over {count(len(section.space), 'key')}, {count(len(section.models), 'model')} each"
+    name = study.studied_pipeline(CONFIG, plan_of("hpo"))
+    return JobConfig(
+        jobs.slice_json(section),
+        plan=plan,
+        cache=CONFIG.pipelines[name].sampling.cache,
+        copies=CONFIG.hpo.storage,
+        checkpoint_minutes=CONFIG.train.checkpoint_minutes,
+    )
+
+
+@cache
+def study_trials():
+    """Return the trials of the study of mode hpo."""
+    numbers = range(or_stop(study.trial_count, CONFIG.hpo, study_slice().space))
+    return [f"{study_folder()}/trials/{number}.json" for number in numbers]
+
+
+@cache
+def parallel_of(number):
+    """Return how many trials could run beside a trial when it was run, or may if it was not."""
+    return study.recorded_parallel(Path(f"{study_folder()}/trials/{number}.json")) or CONFIG.hpo.parallel
+
+
+@cache
+def studied_files():
+    """Return what all trials read: data of all tasks in all preprocessings, code and weights of the user's own."""
+    section, name = study_slice(), study.studied_pipeline(CONFIG, plan_of("hpo"))
+    wanted = {"task": [], "samples": [], "folds": [], "images": [], "tensors": [], "code": [], "pretrained": []}
+    folders = {
+        tensor_folder(recipe.preprocessing): recipe for recipe in or_stop(study.recipes_of, CONFIG, name, LIBRARY)
+    }
+    for recipe in folders.values():
+        for key, files in data_files(recipe, section.tasks).items():
+            wanted[key] += files
+    for _, recipe in or_stop(space.check_space, CONFIG.pipelines[name], section.space):
+        for key, files in own_code(recipe, "hpo.search_space").items():
+            wanted[key] += [file for file in files if file not in wanted[key]]
+    return wanted
+
+
+def trial_files(wildcards):
+    """Return what a trial reads: data, and the trials that it waits for."""
+    number = int(wildcards.trial)
+    before = study.trials_before(number, parallel_of(number))
+    return {**studied_files(), "before": [f"{study_folder()}/trials/{other}.json" for other in before]}
+
+
+@cache
+def best_config():
+    """Return what is told of the study of mode hpo."""
+    section = study.best_config(CONFIG, plan_of("hpo"))
+    return JobConfig(jobs.slice_json(section), plan=count(len(study_trials()), "trial"))
+
+
+@cache
+def export_config():
+    """Return where the trials of the study of mode hpo are copied to."""
+    section = study.export_config(CONFIG)
+    return JobConfig(jobs.slice_json(section), plan=section.storage)
+
+
+@cache
+def existing_tasks():
+    """Return the tasks of the project that have been made."""
+    return inventory.existing_tasks(Path(DATA), shown.shown_tasks(CONFIG))
+
+
+@cache
+def asked_studies():
+    """Return the studies that mode info shows, and a warning if they are not those that are asked for."""
+    return shown.shown_studies(CONFIG.info.study_name, inventory.existing_studies(Path(PROJECT)))
+
+
+def info_parts():
+    """Return the parts of mode info, in the order in which they are shown."""
+    parts = list(CONFIG.info.subroutines)
+    if "samples" not in parts and any(map(CONFIG.info.draws, ("info_grid", "info_individual"))):
+        parts.append("samples")
+    return [*parts, *(["artifact"] if CONFIG.info.artifact else [])]
+
+
+def info_outputs(part):
+    """Return what a part of mode info writes."""
+    files = shown.part_files(part, CONFIG.info, existing_tasks(), asked_studies()[0])
+    return {name: f"{PROJECT}/info/{file}" for name, file in files.items()}
+
+
+@cache
+def info_config(part):
+    """Return what a part of mode info looks at."""
+    section = shown.info_config(CONFIG, part, PROJECT, DATA, asked_studies()[0])
+    return JobConfig(jobs.slice_json(section), plan=section.artifact or PROJECT)
+
+
+@cache
+def info_listing(part):
+    """Return a digest of the files that a part of mode info reads: what it shows is made anew if they change."""
+    if part == "artifact":
+        return inventory.status_of(Path(CONFIG.info.artifact))
+    return inventory.listing([part], Path(PROJECT), Path(DATA), shown.shown_tasks(CONFIG))
+
+
+@reported
+def collect_info(wildcards):
+    """Return the tables and pictures that mode info asks for; warn if a study is not known."""
+    if "hpo" in CONFIG.info.subroutines and asked_studies()[1]:
+        warn(asked_studies()[1])
+    return [file for part in info_parts() for file in info_outputs(part).values()]
+
+
+CAPTIONS = {
+    name: workflow.current_basedir.join(f"captions/{name}.rst")
+    for name in ("tasks", "samples", "training", "metrics", "calibration", "ensembles", "studies", "pipelines", "runs")
+}
+
+
+@cache
+def report_pages():
+    """Write the pages of a report: tables and pictures of what is there, as mode info shows them."""
+    from foldwise.report import report as written  # matplotlib and all that it takes are of use to reports alone
+
+    section = shown.info_config(CONFIG, "report", PROJECT, DATA, inventory.existing_studies(Path(PROJECT)))
+    return list(map(in_report, or_stop(written.write_pages, section)))
+
+
+def in_report(page):
+    """Return a page marked as part of a report."""
+    return report(page.path, CAPTIONS[page.category], page.title, page.subcategory, page.labels)
 
 
 class OldOutputs:

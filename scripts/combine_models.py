@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, f"ensemble on {snakemake.wildcards.target}", snakemake.log[0], snakemake.threads) as job:
+with Job.of(snakemake, f"ensemble on {snakemake.wildcards.target}") as job:
     from foldwise.config.jobs import EnsembleConfig, read_slice
     from foldwise.post.combine import EnsembleFiles, combine
     from foldwise.post.members import group_members

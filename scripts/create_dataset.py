@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.dataset, snakemake.log[0]) as job:
+with Job.of(snakemake, snakemake.wildcards.dataset, threads=1) as job:
     from foldwise.config.jobs import DatasetConfig, read_slice
     from foldwise.tasks.dataset import create_dataset
     from foldwise.tasks.descriptions import DatasetFiles

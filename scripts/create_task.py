@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.base, snakemake.log[0], snakemake.threads) as job:
+with Job.of(snakemake, snakemake.wildcards.base) as job:
     from foldwise.config.jobs import TaskConfig, read_slice
     from foldwise.tasks.descriptions import DatasetFiles
     from foldwise.tasks.task import TaskFiles, create_task

@@ -6,7 +6,7 @@ from foldwise.job import Job
 
 VARIANT = f"{snakemake.wildcards.parent}+{snakemake.wildcards.tag}"
 
-with Job(snakemake.rule, VARIANT, snakemake.log[0], snakemake.threads) as job:
+with Job.of(snakemake, VARIANT) as job:
     from foldwise.config.jobs import TaskConfig, read_slice
     from foldwise.tasks.task import TaskFiles, derive_task
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.dataset, snakemake.log[0], snakemake.threads) as job:
+with Job.of(snakemake, snakemake.wildcards.dataset) as job:
     from foldwise.config.definition import DatasetRecord
     from foldwise.config.jobs import read_slice
     from foldwise.tasks.fetch import fetch_dataset

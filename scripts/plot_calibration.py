@@ -6,7 +6,7 @@ from foldwise.job import Job
 
 TITLE = f"{snakemake.wildcards.pipeline} of {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
 
-with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads):
+with Job.of(snakemake, TITLE):
     from foldwise.config.jobs import CalibrateConfig, read_slice
     from foldwise.report.plots import plot_member
 

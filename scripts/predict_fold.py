@@ -6,7 +6,7 @@ from foldwise.job import Job
 
 TITLE = f"{snakemake.wildcards.pipeline} of {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
 
-with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
+with Job.of(snakemake, TITLE) as job:
     job.keep_freed_memory()
     from foldwise.config.jobs import PredictConfig, read_slice
     from foldwise.data.files import DataFiles

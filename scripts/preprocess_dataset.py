@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.dataset, snakemake.log[0]) as job:
+with Job.of(snakemake, snakemake.wildcards.dataset, threads=1) as job:
     from foldwise.config.jobs import TensorConfig, read_slice
     from foldwise.data.preprocess import TensorFiles, preprocess_dataset
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.base, snakemake.log[0]) as job:
+with Job.of(snakemake, snakemake.wildcards.base, threads=1) as job:
     from foldwise.config.jobs import MaskConfig, read_slice
     from foldwise.data.masks import MaskFiles, preprocess_masks
     from foldwise.tasks.descriptions import DatasetFiles

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.name, snakemake.log[0]) as job:
+with Job.of(snakemake, snakemake.wildcards.name) as job:
     from foldwise.artifacts import write_yaml
     from foldwise.config.jobs import PipelineConfig, read_slice, stored_pipeline
 

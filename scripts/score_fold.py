@@ -6,7 +6,7 @@ from foldwise.job import Job
 
 TITLE = f"{snakemake.wildcards.pipeline} of {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
 
-with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads):
+with Job.of(snakemake, TITLE):
     from foldwise.config.jobs import ScoreConfig, read_slice
     from foldwise.inference.score import score_fold
 

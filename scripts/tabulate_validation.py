@@ -4,7 +4,7 @@ from pathlib import Path
 
 from foldwise.job import Job
 
-with Job(snakemake.rule, snakemake.wildcards.table, snakemake.log[0]) as job:
+with Job.of(snakemake, snakemake.wildcards.table) as job:
     from foldwise.config.jobs import TableConfig, read_slice
     from foldwise.report.tables import tabulate_metrics
 

@@ -7,7 +7,7 @@ from foldwise.job import Job
 PIPELINE = f"{snakemake.wildcards.name}@{snakemake.wildcards.source}"
 TITLE = f"{PIPELINE} on {snakemake.wildcards.task}, fold {snakemake.wildcards.fold}"
 
-with Job(snakemake.rule, TITLE, snakemake.log[0], snakemake.threads) as job:
+with Job.of(snakemake, TITLE) as job:
     job.keep_freed_memory()
     from foldwise.config.jobs import TransferConfig, read_slice
     from foldwise.data.files import DataFiles

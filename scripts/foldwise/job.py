@@ -21,14 +21,15 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from foldwise import __version__
 from foldwise.artifacts import FORMAT_VERSION, free_space, stamp_version, write_json, writing
+from foldwise.config.section import hide_secrets
 from foldwise.errors import DataError, FoldwiseError, Words
 
 PROGRESS_SECONDS = 5.0
@@ -38,7 +39,30 @@ PACKAGES = (
 )  # fmt: skip
 STOPS = (signal.SIGTERM, signal.SIGINT)
 ONE_REQUEST_SECONDS = 0.5  # a signal to a whole group of processes may come again from the parent that passes it on
+COMMAND = "FOLDWISE_COMMAND"  # of the environment: the command that the job is part of
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Description(Protocol):
+    """What a workflow tells a job about itself."""
+
+    rule: str
+    log: Any
+    threads: int
+    input: Iterable[str]
+    output: Iterable[str]
+    params: Any
+    scriptdir: str
+
+
+class Origin(NamedTuple):
+    """What a job makes its outputs from, for the record of them."""
+
+    inputs: list[str]
+    outputs: list[str]
+    config: str
+    revision: int
+    code: Path
 
 
 class Job:
@@ -69,6 +93,20 @@ class Job:
         self.started = time.time()
         self.last_report = time.monotonic()
         self.terminal: TextIO | None = None
+        self.origin: Origin | None = None
+
+    @classmethod
+    def of(cls, description: Description, title: str, threads: int | None = None) -> Job:
+        """Return the context of a job of a workflow, which keeps a record of what it made, and from what.
+
+        The record lies under ``provenance`` where the log lies under ``logs``. Numerical libraries may use all threads
+        of the job, or as many as `threads` tells where work is shared out among processes.
+        """
+        params = description.params
+        job = cls(description.rule, title, description.log[0], threads or description.threads)
+        inputs, outputs = (list(dict.fromkeys(map(str, files))) for files in (description.input, description.output))
+        job.origin = Origin(inputs, outputs, params.cfg, params.revision, Path(description.scriptdir))
+        return job
 
     def __enter__(self) -> Job:
         for variable in THREAD_VARIABLES:
@@ -92,12 +130,36 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            error = self.keep_record()
         if error is None or (isinstance(error, SystemExit) and not error.code):
             return
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             error = DataError(error.filename or self.log, Words("a full disk"), "room for it", free_space(self.log))
         self.tell(explain(error, self.title))
         raise SystemExit(1)
+
+    def keep_record(self) -> BaseException | None:
+        """Write what was made, from what and how; return the error if that fails."""
+        if self.origin is None or is_helper():
+            return None
+        try:
+            write_json(record_path(self.log, self.rule), self.describe_origin(self.origin))
+        except (FoldwiseError, OSError) as error:
+            return error
+        return None
+
+    def describe_origin(self, origin: Origin) -> dict[str, Any]:
+        """Return the record of a job: what a model's ``run.json`` has, and files, log and command."""
+        return {
+            **self.describe_run(origin.config, origin.code),
+            "title": self.title,
+            "command": hide_secrets(os.environ.get(COMMAND, "")),
+            "log": str(self.log),
+            "revision": origin.revision,
+            "inputs": origin.inputs,
+            "outputs": origin.outputs,
+        }
 
     def redirect(self) -> None:
         """Send all output of the process, that of C libraries too, to the log file."""
@@ -118,11 +180,12 @@ class Job:
             print(text, file=self.terminal, flush=True)
 
     def report(self, text: str) -> None:
-        """Write a line of progress to the log, and now and then to the terminal."""
+        """Write a line of progress to the log, and now and then to the terminal if there is one."""
         if is_helper():
             return
         logging.getLogger(self.rule).info(text)
-        if time.monotonic() - self.last_report >= PROGRESS_SECONDS:
+        is_watched = self.terminal is not None and self.terminal.isatty()
+        if is_watched and time.monotonic() - self.last_report >= PROGRESS_SECONDS:
             self.last_report = time.monotonic()
             self.show(f"  {self.title}: {text}")
 
@@ -171,29 +234,38 @@ class Job:
         **more
             What else is told, by name; what is None is left out.
         """
+        known = {key: value for key, value in more.items() if value is not None}
+        write_json(path, {**self.describe_run(config, Path(code)), **known})
+
+    def describe_run(self, config: str, code: Path) -> dict[str, Any]:
+        """Return how the job ran until now."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
         finished = time.time()
-        write_json(
-            path,
-            {
-                "format_version": FORMAT_VERSION,
-                "rule": self.rule,
-                "started": timestamp(self.started),
-                "finished": timestamp(finished),
-                "seconds": round(finished - self.started, 3),
-                "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-                "peak_memory_mb": round(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1),
-                "threads": self.threads,
-                "device": device_name(),
-                "host": platform.node(),
-                "platform": platform.platform(),
-                "python": platform.python_version(),
-                "versions": versions(),
-                "git": git_state(Path(code)),
-                "config": json.loads(config),
-                **{key: value for key, value in more.items() if value is not None},
-            },
-        )
+        return {
+            "format_version": FORMAT_VERSION,
+            "rule": self.rule,
+            "started": timestamp(self.started),
+            "finished": timestamp(finished),
+            "seconds": round(finished - self.started, 3),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
+            "peak_memory_mb": round(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), 1),
+            "threads": self.threads,
+            "device": device_name(),
+            "host": platform.node(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "versions": versions(),
+            "git": git_state(code),
+            "config": json.loads(config),
+        }
+
+
+def record_path(log: Path, rule: str) -> Path:
+    """Return the record of a job by its log: it lies under ``provenance`` where the log lies under ``logs``."""
+    below = list(log.parts)
+    place = max(n for n, part in enumerate(below[:-1]) if (part, below[n + 1]) == ("logs", rule))
+    below[place] = "provenance"
+    return Path(*below).with_name(f"{log.name.removesuffix('.log')}.json")
 
 
 def is_helper() -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -31,14 +32,14 @@ with Job("train_fold", "small on digits, fold 0", FOLDER / "logs/a/b.log", threa
 def start(tmp_path):
     """Start a process whose job does the given lines."""
 
-    def run(body):
+    def run(body, stderr=subprocess.PIPE):
         script = tmp_path / "script.py"
         script.write_text(HEAD + "".join(f"    {line}\n" for line in body.strip().splitlines()))
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
         environment.pop("PYTHONUNBUFFERED", None)
         command = [sys.executable, str(script), str(tmp_path)]
         return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+            command, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=tmp_path
         )
 
     return run
@@ -231,15 +232,76 @@ def test_numerical_libraries_get_the_jobs_threads(run):
     assert ended.log == "{'OMP_NUM_THREADS': '3', 'MKL_NUM_THREADS': '3', 'OPENBLAS_NUM_THREADS': '3'}\n"
 
 
-def test_progress_reaches_the_terminal_only_now_and_then(run):
-    ended = run("""
+PROGRESS = """
 job.report("epoch 1")
 job.last_report -= 60
 job.report("epoch 2")
 job.report("epoch 3")
-""")
-    assert ended.terminal == "  small on digits, fold 0: epoch 2\n"
+"""
+
+
+def test_progress_reaches_a_terminal_only_now_and_then(start, tmp_path):
+    ours, theirs = pty.openpty()
+    process = start(PROGRESS, stderr=theirs)
+    assert process.wait(timeout=60) == 0
+    os.close(theirs)
+    assert os.read(ours, 1000) == b"  small on digits, fold 0: epoch 2\r\n"
+    os.close(ours)
+    log = (tmp_path / "logs/a/b.log").read_text()
+    assert re.findall(r"INFO train_fold: (epoch \d)", log) == ["epoch 1", "epoch 2", "epoch 3"]
+
+
+def test_progress_is_quiet_in_a_file(run):
+    ended = run(PROGRESS)
+    assert ended.terminal == ""
     assert re.findall(r"INFO train_fold: (epoch \d)", ended.log) == ["epoch 1", "epoch 2", "epoch 3"]
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Run a job that is described as a workflow does it; return the process and the folder of its records."""
+
+    def run(body):
+        script = tmp_path / "script.py"
+        script.write_text(
+            "import sys\nfrom types import SimpleNamespace as Of\nfrom foldwise.job import Job\n"
+            "job = Of(rule='score_fold', log=['results/p/logs/score_fold/a/f.log'], threads=2,"
+            " input=['in.npz', 'in.npz'], output=['out.json'], params=Of(cfg='{\"b\":1}', revision=3), scriptdir='.')\n"
+            f"with Job.of(job, 'a, fold 0') as running:\n    {body}\n"
+        )
+        secret = "snakemake test --config 'x=https://me:hunter2@host.org'"
+        environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "FOLDWISE_COMMAND": secret}
+        command = [sys.executable, str(script)]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        return result, tmp_path / "results/p/provenance"
+
+    return run
+
+
+def test_a_job_keeps_a_record_of_what_it_made(described):
+    result, records = described("pass")
+    assert result.returncode == 0, result.stderr
+    record = json.loads((records / "score_fold/a/f.json").read_text())
+    assert (record["rule"], record["title"], record["revision"], record["threads"]) == ("score_fold", "a, fold 0", 3, 2)
+    assert (record["inputs"], record["outputs"]) == (["in.npz"], ["out.json"])
+    assert record["config"] == {"b": 1}
+    assert record["log"] == "results/p/logs/score_fold/a/f.log"
+    assert record["command"] == "snakemake test --config 'x=https://***@host.org'"
+    assert record["seconds"] >= 0
+    assert record["versions"]["foldwise"] == __version__
+
+
+def test_a_job_that_fails_keeps_none(described):
+    result, records = described("raise ValueError('no')")
+    assert result.returncode == 1
+    assert not records.exists()
+
+
+def test_a_record_that_cannot_be_written_ends_the_job(described):
+    result, records = described("import pathlib; pathlib.Path('results/p/provenance').write_text('')")
+    assert result.returncode == 1
+    log = (records.parent / "logs/score_fold/a/f.log").read_text()
+    assert "got a file where a folder should be, expected a folder" in log
 
 
 def test_what_happens_once_reaches_terminal_and_log(run):

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from foldwise.config import modes
 from foldwise.config.architectures import OwnNetwork, Timm
+from foldwise.config.hpo import Hpo
 from foldwise.config.load import Library, load_config
 from foldwise.config.losses import BinaryCrossEntropy, DiceCrossEntropy, Huber, OwnLoss, SquaredError
 from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline
@@ -173,6 +174,7 @@ MODES = {
     "test": modes.Test,
     "tl": modes.Transfer,
     "post": modes.Post,
+    "hpo": Hpo,
     "reuse": modes.Reuse,
     "remove": modes.Remove,
 }

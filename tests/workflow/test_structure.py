@@ -10,11 +10,13 @@ import pytest
 
 from workflow.conftest import REPOSITORY, TINY, environment
 
-MODES = ("create", "pp", "train", "tl", "predict", "test", "post")
+MODES = ("create", "pp", "train", "tl", "predict", "test", "post", "info", "hpo")
+SHOWING = {"info": {"log", "conda", "script"}}  # modes that do more than collect: they show what their parts have found
 ENGINE = REPOSITORY / "scripts/foldwise"
 LAYERS = (
-    "errors", "artifacts", "functions", "aside", "npz", "config", "job", "tasks", "data", "models", "inference",
-    "training", "post", "report",
+    "errors", "progress", "artifacts", "functions", "aside", "npz", "config", "job", "tasks", "data", "models",
+    "inference",
+    "training", "post", "hpo", "report", "project",
 )  # fmt: skip
 RULES = {
     match[1]: match[2]
@@ -40,7 +42,7 @@ def test_modes_have_a_file_and_a_rule_each():
 
 @pytest.mark.parametrize("name", MODES)
 def test_a_mode_only_collects(name):
-    assert directives(RULES[name]) == {"localrule", "input", "message"}
+    assert directives(RULES[name]) == {"localrule", "input", "message", *SHOWING.get(name, ())}
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -57,7 +59,7 @@ def test_worker_rule(name):
 
 
 def test_every_entry_belongs_to_a_rule():
-    assert {path.stem for path in ENTRIES} == set(WORKERS)
+    assert {path.stem for path in ENTRIES} == {*WORKERS, *SHOWING}
 
 
 def test_what_rules_must_not_use():
@@ -70,7 +72,7 @@ def test_what_rules_must_not_use():
 def test_an_entry_is_one_call(path):
     text = path.read_text()
     assert text.count("\n") <= 45
-    assert "with Job(snakemake.rule" in text
+    assert ("with Job(snakemake.rule, " if path.stem in SHOWING else "with Job.of(snakemake, ") in text
     assert not re.search(r"^\s*(def|class|for|while|if) ", text, re.MULTILINE)
 
 

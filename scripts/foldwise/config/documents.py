@@ -17,11 +17,12 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 
+from foldwise.config.hpo import Hpo
 from foldwise.config.load import Library
 from foldwise.config.model import Config
 from foldwise.config.names import NAME_PATTERN
 from foldwise.config.pipeline import PIPELINE_SECTIONS, Pipeline, kornia_operations
-from foldwise.config.section import component_words, item_of, literal_words, nested_sections
+from foldwise.config.section import component_words, item_of, literal_words, nested_sections, tag_words
 from foldwise.config.tables import (
     config_readme,
     default_of,
@@ -158,6 +159,14 @@ def config_schema(library: Library) -> dict[str, Any]:
         pipeline[name] = section_schema(name, field, library)
     parts["Operation"]["properties"]["name"]["enum"] = list(kornia_operations())
     keys["pivot"]["anyOf"].insert(0, {"type": "string"})
+    for key in ("sampler", "pruner"):
+        found = parts["Hpo"]["properties"][key]
+        words = [word for kind in nested_sections(Hpo.model_fields[key].annotation) for word in tag_words(kind)]
+        kinds = {name: found.pop(name) for name in ("oneOf", "discriminator") if name in found}
+        parts["Hpo"]["properties"][key] = {**found, **either({"enum": words}, kinds)}
+    parts["Hpo"]["properties"]["search_space"]["additionalProperties"] = either(
+        {"type": "array", "minItems": 1}, {"$ref": "#/$defs/Dimension"}
+    )
     for key in ("definitions", "pipelines"):
         keys[key]["additionalProperties"] = False  # what does not match the pattern of names
     keys["pipelines"]["patternProperties"][NAME_PATTERN] = either({"$ref": "#/$defs/Pipeline"}, {"type": "null"})

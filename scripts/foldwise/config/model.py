@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from foldwise.config.definition import Labels, Name, TaskDefinition, TaskRecord
+from foldwise.config.hpo import Hpo
+from foldwise.config.info import Info
 from foldwise.config.modes import (
     Create,
     Pivot,
@@ -52,6 +54,8 @@ class Config(Section):
     test: Test = Field(Test(), description="Mode test.")
     tl: Transfer = Field(Transfer(), description="Mode tl.")
     post: Post = Field(Post(), description="Mode post.")
+    info: Info = Field(Info(), description="Mode info.")
+    hpo: Hpo = Field(Hpo(), description="Mode hpo.")
     reuse: Reuse = Field(Reuse(), description="Models and blueprints of other projects.")
     remove: Remove = Field(Remove(), description="What is deleted after use.")
 
@@ -109,7 +113,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check_pipelines(self) -> Config:
-        for mode in ("train", "predict", "test", "tl", "post"):
+        for mode in ("train", "predict", "test", "tl", "post", "hpo"):
             for index, name in enumerate(getattr(self, mode).pipelines or []):
                 check_choice(f"{mode}.pipelines[{index}]", name, self.pipelines)
         for mode, parts in (("train", self.train.subroutines), ("tl", self.tl.subroutines)):
@@ -159,7 +163,10 @@ SHARED_KEYS = (*ModeSection.model_fields, "store_parameters", "use_blueprint", "
 
 def eval_tasks(config: Config, mode: str) -> list[tuple[str, str]]:
     """Return the tasks of `eval_on` that a mode sees, each with its key path."""
-    own = getattr(config, mode).eval_on
+    section = getattr(config, mode)
+    if "eval_on" not in type(section).model_fields:
+        return []
+    own = section.eval_on
     where, found = (mode, own) if own is not None else ("train", config.train.eval_on)
     if found is None:
         return []

@@ -64,7 +64,7 @@ class TrainPlan:
 
 def setting(config: Config, mode: str, key: str) -> Any:
     """Return a key of `train` as a mode sees it."""
-    value = getattr(getattr(config, mode), key)
+    value = getattr(getattr(config, mode), key, None)
     return getattr(config.train, key) if value is None else value
 
 
@@ -87,7 +87,7 @@ def train_plan(config: Config, mode: str) -> TrainPlan:
         others = [task for task in tagged_tasks(config) if task != str(pivot)]
         expected = f"a task of {', '.join(others)}" if others else "another task of `tasks`"
         raise ConfigError("tl.pretrain_task", NOTHING, expected, "Mode tl starts from its models.")
-    transfers = tuple(f"{name}@{source}" for name in names) if source and mode != "train" else ()
+    transfers = tuple(f"{name}@{source}" for name in names) if source and mode not in ("train", "hpo") else ()
     if transfers:  # what can do nothing but start from other models has no models of its own
         names = tuple(name for name in names if not needs_start(config.pipelines[name]))
     plan = TrainPlan(

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from foldwise.config import examples
+from foldwise.config.canonical import component
 from foldwise.config.definition import TaskDefinition
+from foldwise.config.hpo import Dimension
 from foldwise.config.model import Config
 from foldwise.config.modes import Pivot
 from foldwise.config.names import TAGS
@@ -107,6 +109,8 @@ def default_of(field: FieldInfo) -> Any:
     """Return the default of a key as plain data."""
     if isinstance(field.default, list):
         return [item.model_dump() if isinstance(item, BaseModel) else item for item in field.default]
+    if isinstance(field.default, BaseModel) and tag_words(type(field.default)):
+        return component(field.default)["name"]
     return field.default
 
 
@@ -137,7 +141,14 @@ def config_readme(folder: Path) -> str:
 def mode_section(name: str) -> list[str]:
     """Return heading, text and table of a section that belongs to no pipeline."""
     section = type(Config.model_fields[name].default)
-    return [f"### {name}", sentence(section.__doc__), table(keys_of(section))]
+    parts = [f"### {name}", sentence(section.__doc__), table(keys_of(section))]
+    for key, field in section.model_fields.items():
+        for kind in nested_sections(field.annotation):
+            if len(kind.model_fields) > 1:
+                parts += [f"#### `{name}.{key}: {tag_words(kind)[0]}`", sentence(kind.__doc__), table(keys_of(kind))]
+    if name == "hpo":
+        parts += ["#### Keys of a `search_space`", sentence(Dimension.__doc__), table(keys_of(Dimension))]
+    return parts
 
 
 def tag_table() -> str:

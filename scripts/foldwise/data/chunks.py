@@ -21,12 +21,11 @@ from typing import Any, NamedTuple, Protocol
 from foldwise.artifacts import TEMPORARY, atomic, flush_to_disk, writing
 from foldwise.data.workers import Chunk, Place, Work, problems_of, stamp_of, work_off
 from foldwise.errors import DataProblems, Problem
-from foldwise.tasks.check import in_words
+from foldwise.progress import Progress
 
 CHUNK_BYTES = 4 * 2**20
 CHUNK_ROWS = 4096
 SYNC_SECONDS = 1.0
-REPORT_SECONDS = 1.0
 CHECKED_BYTES = 2**30
 CHECKED_CHUNKS = 64
 Receive = Callable[[int, dict[str, Any]], None]
@@ -170,7 +169,8 @@ def write_chunks(
 
     with contextlib.closing(store), writing(store.target):
         recover(product, store, take)
-        progress = Progress(report, product, sum(len(product.chunk(number).files) for number in crcs))
+        known = sum(len(product.chunk(number).files) for number in crcs)
+        progress = Progress(report, product.count, product.things, known)
         missing = (product.chunk(number) for number in range(product.chunks) if number not in crcs)
         workers = max(1, min(threads, product.chunks - len(crcs)))
         work = Work(product.maker, dict(product.arguments), str(product.folder), store.place())
@@ -286,41 +286,6 @@ def claiming(store: Store) -> Iterator[Callable[[Entry], None]]:
         finally:
             claims.flush()
             claims.running.result()
-
-
-class Progress:
-    """Tells every second how far the work is.
-
-    Parameters
-    ----------
-    report : callable
-        Receives the lines.
-    product : Product
-        What is made.
-    known : int
-        Images that were finished before.
-    """
-
-    def __init__(self, report: Callable[[str], None], product: Product, known: int) -> None:
-        self.report = report
-        self.total = product.count
-        self.things = product.things
-        self.done = self.known = known
-        self.started = self.last = time.monotonic()
-        if known:
-            report(f"{known} of {self.total} {self.things} were finished before")
-
-    def show(self, count: int) -> None:
-        """Take note of more images that are done."""
-        self.done += count
-        now = time.monotonic()
-        if now - self.last < REPORT_SECONDS and self.done < self.total:
-            return
-        self.last = now
-        rate = (self.done - self.known) / max(now - self.started, 1e-3)
-        rest = (self.total - self.done) / rate
-        left = f", {in_words(rest)} left" if self.done < self.total else ""
-        self.report(f"{self.done} of {self.total} {self.things}, {rate:.0f} a second{left}")
 
 
 def publish(store: Store, manifest: Path, tree: Mapping[str, Any]) -> None:

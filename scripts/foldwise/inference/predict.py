@@ -26,6 +26,7 @@ from foldwise.models.network import Network, build_network, count_outputs
 from foldwise.models.scale import TargetScale
 from foldwise.models.weights import read_weights
 from foldwise.npz import NpzWriter
+from foldwise.progress import Progress
 from foldwise.tasks.masks import IGNORED
 from foldwise.tasks.task import Task, TaskFiles, read_task
 
@@ -92,7 +93,7 @@ def predict_fold(
 
 
 def load_network(
-    model: dict[str, Any], weights: Path, size: tuple[int, int] | None = None
+    model: dict[str, Any], weights: Path, size: tuple[int, int] | None = None, device: torch.device | None = None
 ) -> tuple[Network, Normalize]:
     """Rebuild a trained network from its record and weights, ready to predict in the units of the targets.
 
@@ -104,6 +105,8 @@ def load_network(
         ``model.safetensors``.
     size : tuple of int, optional
         Height and width of images, for networks that depend on it; by default those of training, if recorded.
+    device : torch.device, optional
+        Where it goes; by default a GPU if there is one.
 
     Returns
     -------
@@ -130,7 +133,7 @@ def load_network(
         raise DataError(weights, found, "those of the network in model.json", remedy) from error
     if model["type"] == "regression":
         TargetScale(**model["target"]).restore_head(network.heads[0])  # type: ignore[arg-type]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     normalize = Normalize(model["normalization"]["mean"], model["normalization"]["std"])
     return network.eval().to(device), normalize.to(device)
 
@@ -184,6 +187,7 @@ def write_logits(
     found = {split: places for split in splits if len(places := target.split(split, model["fold"]))}
     batches = sum(BatchPlan(len(places), batch_size).batches_per_epoch for places in found.values())
     speed_up(network, recipe.trainer, normalize.scale.device, batches * len(tta.variations))
+    progress = Progress(report, sum(map(len, found.values())), "samples")
     with NpzWriter(logits) as writer, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=True):
         for split, places in found.items():
             same = kind == target.type
@@ -191,6 +195,7 @@ def write_logits(
             with writer.open(f"{split}_logits", dtype, (len(places), outputs, *size)) as put:
                 for part in predict_batches(network, normalize, store, target, places, batch_size, tta):
                     put(part)
+                    progress.show(len(part))
             write_targets(writer, f"{split}_targets", targets, len(places), size, batch_size)
             writer.add(f"{split}_ids", target.sample_ids[places])
             report(f"{split}: {len(places)} samples")
@@ -231,10 +236,17 @@ def predict_batches(
 ) -> Iterator[np.ndarray]:
     """Yield logits of some samples of a task a batch at a time, float32 or, for maps, float16."""
     rows, plan = store.rows_of(task, places), BatchPlan(len(places), batch_size)
-    device = normalize.scale.device
     for pixels, _ in Batches(store.images, rows, rows, plan):
-        logits = predict_varied(lambda varied: network(normalize(varied)), pixels.to(device), tta)
-        yield logits.to(torch.float16 if logits.ndim == 4 else torch.float32).cpu().numpy()
+        yield predict_pixels(network, normalize, pixels, tta).cpu().numpy()
+
+
+def predict_pixels(
+    network: Network, normalize: Normalize, pixels: torch.Tensor, tta: TestTimeAugmentation
+) -> torch.Tensor:
+    """Return the logits of a batch of images as files have them, float32 or, for maps, float16."""
+    device = normalize.scale.device
+    logits = predict_varied(lambda varied: network(normalize(varied)), pixels.to(device), tta)
+    return logits.to(torch.float16 if logits.ndim == 4 else torch.float32)
 
 
 def predict(

@@ -18,6 +18,7 @@ import numpy as np
 
 from foldwise.artifacts import flush_to_disk, writing
 from foldwise.errors import Problem
+from foldwise.progress import in_words
 from foldwise.tasks.decode import Unreadable, open_image, oriented_size
 from foldwise.tasks.examine import DIGEST_BYTES, Facts, File, Kind, examine_all, json_line, stamp
 from foldwise.tasks.sources.listing import Listing, Report
@@ -171,13 +172,6 @@ class Progress:
             self.last = now
             seconds = (now - self.started) / (self.done - self.known) * (self.total - self.done)
             self.report(f"checked {self.done} of {self.total} {self.words}, {in_words(seconds)} left")
-
-
-def in_words(seconds: float) -> str:
-    """Write a span of time in the unit that suits it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def read_journal(journal: Path) -> Iterator[Facts]:

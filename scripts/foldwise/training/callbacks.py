@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as lightning
@@ -13,8 +13,12 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from foldwise.models.lora import merged_weights
+from foldwise.progress import in_words
 
 Weights = dict[str, torch.Tensor]
+STEP_SECONDS = 20.0  # within an epoch, between two lines
+Row = Mapping[str, float]  # of the curves
+Watcher = Callable[[int, Row], None]
 
 
 class KeepWeights(lightning.Callback):
@@ -79,26 +83,76 @@ class Patience(EarlyStopping):
 
 
 class ReportEpochs(lightning.Callback):
-    """Report every epoch in a line: how far, how well (both losses and one metric), how long still."""
+    """Report every epoch in a line: how far, how well (both losses and one metric), how long still.
+
+    Within an epoch that takes long there is a line now and then.
+    """
 
     def __init__(self, report: Callable[[str], None], epochs: int, metric: str) -> None:
         self.report = report
         self.epochs = epochs
         self.metric = metric
-        self.started = time.monotonic()
-        self.first = 0
+        self.started = self.reported = time.monotonic()
+        self.first = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, module: Any) -> None:
         """Remember where a resumed training goes on."""
         self.first = trainer.current_epoch
 
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write a line if there was none for long."""
+        if time.monotonic() - self.reported < STEP_SECONDS:
+            return
+        step, steps = batch_idx + 1, trainer.num_training_batches
+        left = self.left(trainer.current_epoch + step / steps)
+        self.report(f"epoch {trainer.current_epoch + 1} of {self.epochs}: step {step} of {steps}; {left} left")
+        self.reported = time.monotonic()
+
     def on_validation_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Write the line."""
-        row = module.curves[-1]
-        done = trainer.current_epoch + 1
-        left = (time.monotonic() - self.started) / (done - self.first) * (self.epochs - done)
+        """Write the line of an epoch."""
+        row, done = module.curves[-1], trainer.current_epoch + 1
         figures = ", ".join(f"{key} {row[key]:.4g}" for key in ("train_loss", "val_loss", self.metric))
-        self.report(f"epoch {done} of {self.epochs}: {figures}; {left:.0f} s left")
+        self.report(f"epoch {done} of {self.epochs}: {figures}; {self.left(done)} left")
+        self.reported = time.monotonic()
+
+    def left(self, done: float) -> str:
+        """Return how long the epochs that are left will take, by those that are done."""
+        return in_words((time.monotonic() - self.started) / (done - self.first) * (self.epochs - done))
+
+
+class WatchEpochs(lightning.Callback):
+    """Tell somebody of every epoch that was validated, and of the one that `KeepWeights` keeps until then.
+
+    Rows of the curves that a stopped training has left are told before the first new one, so that whoever listens
+    hears the same as of a training that was never stopped.
+
+    Parameters
+    ----------
+    watch : callable
+        Receives an epoch and the row of the epoch that is kept; what it raises ends the training.
+    best : bool
+        Whether the best epoch is kept; otherwise the last.
+    """
+
+    def __init__(self, watch: Watcher, best: bool) -> None:
+        self.watch = watch
+        self.best = best
+        self.told = 0
+        self.kept: Row = {}
+
+    def on_validation_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Tell of the epoch, and of those before that have not been told."""
+        self.tell(module.curves)
+
+    def tell(self, curves: Sequence[Row]) -> None:
+        """Tell of the rows that have not been told."""
+        for row in curves[self.told :]:
+            self.told += 1
+            if not self.best or not self.kept or row["val_loss"] < self.kept["val_loss"]:
+                self.kept = row
+            self.watch(int(row["epoch"]), self.kept)
 
 
 class DeviceStats(lightning.Callback):

@@ -22,7 +22,7 @@ from foldwise.data.files import Data
 from foldwise.errors import ConfigError
 from foldwise.job import Job, StopRequest
 from foldwise.training.averaging import MovingAverage, StochasticAverage
-from foldwise.training.callbacks import DeviceStats, KeepWeights, Patience, ReportEpochs
+from foldwise.training.callbacks import DeviceStats, KeepWeights, Patience, ReportEpochs, WatchEpochs, Watcher
 from foldwise.training.module import FoldModule
 from foldwise.training.prepare import prepare
 from foldwise.training.saving import SaveState, has_ended
@@ -54,6 +54,9 @@ class Run:
         Folder of curves for TensorBoard.
     resources : mapping
         Resources of `lightning.Trainer` that the job was given: accelerator, devices, num_nodes, strategy.
+    watch : callable, optional
+        Receives every epoch that was validated, in order, and the row of the curves of the epoch that is kept so far.
+        What it raises ends the training. Epochs before a resumed training come just before the first one after.
     """
 
     report: Callable[[str], None] = lambda text: None
@@ -64,6 +67,7 @@ class Run:
     stop: StopRequest = field(default_factory=StopRequest)
     tensorboard: Path | None = None
     resources: Mapping[str, Any] = field(default_factory=dict)
+    watch: Watcher | None = None
 
     @classmethod
     def of(cls, job: Job, record: Path, cache: str, minutes: float, resources: Mapping[str, Any]) -> Run:
@@ -81,6 +85,11 @@ class Fitted:
     keep: KeepWeights
     device_stats: list[dict[str, float]] | None
 
+    @property
+    def kept(self) -> dict[str, float]:
+        """The row of the curves of the epoch that is kept."""
+        return next(row for row in self.module.curves if row["epoch"] == self.keep.epoch)
+
 
 def fit(
     config: TrainConfig, data: Sequence[Data], fold: int, run: Run, key: str = "", source: Source | None = None
@@ -91,7 +100,8 @@ def fit(
     keep = KeepWeights(pipeline.mode.store_best)
     stats = DeviceStats() if pipeline.cbs.device_stats else None
     report = ReportEpochs(run.report, pipeline.trainer.max_epochs, module.pivot.objective.metrics[0])
-    callbacks = [keep, report, *([stats] if stats else []), *build_callbacks(pipeline.cbs)]
+    watched = WatchEpochs(run.watch, pipeline.mode.store_best) if run.watch else None
+    callbacks = [keep, report, *filter(None, (watched, stats)), *build_callbacks(pipeline.cbs)]
     plugins: list[Any] = [LightningEnvironment()]  # not that of Slurm, which would requeue jobs and look for states
     if run.state is not None:
         callbacks.append(SaveState(run.state, run.minutes, run.stop))
@@ -105,6 +115,8 @@ def fit(
     trainer.fit(module, training.train, training.val, ckpt_path=run.state if known else None)
     if not trainer.is_global_zero:  # a further process of several devices: the first one writes what was made
         raise SystemExit
+    if watched:
+        watched.tell(module.curves)  # of a training that had ended
     check_validated(keep, pipeline.trainer)
     return Fitted(module, keep, stats.rows if stats else None)
 

@@ -14,8 +14,10 @@ import torch
 
 from foldwise.artifacts import FORMAT_VERSION, write_csv, write_json
 from foldwise.config.canonical import canonical_json, component, differences, tensor_folder
+from foldwise.config.definition import TaskRecord
 from foldwise.config.jobs import TrainConfig, TransferConfig
 from foldwise.config.pipeline import Pipeline
+from foldwise.config.preprocessing import TensorRecord
 from foldwise.data.files import Data, DataFiles, open_data
 from foldwise.errors import ConfigError, DataError, Words, shorten
 from foldwise.functions import module_file
@@ -92,16 +94,29 @@ def train_fold(
     Stopped
         If the job was asked to end; the state is saved before.
     """
-    records = [(config.task, config.tensors), *((task.task, task.tensors) for task in config.co_tasks)]
-    workers = torch.get_num_threads()
-    opened = [open_data(one, *record, workers) for one, record in zip(data, records, strict=True)]
-    source = None
+    opened, source = open_parts(config, data), None
     if isinstance(config, TransferConfig):
         source = choose_source(config.source, models, config.pipeline, config.seed)
-    read = [path for one, (task, _) in zip(data, records, strict=True) for path in one.deciding(task)]
-    read += [*own_files(config.pipeline), *([source.path] if source else [])]
-    key = digest_of(canonical_json(component(config)), revision, read)
+    key = state_key(config, data, revision, source)
     return train_model(config, pipeline_name, fold, opened, files, revision, run, key, source)
+
+
+def definitions(config: TrainConfig) -> list[tuple[TaskRecord, TensorRecord]]:
+    """Return the definitions of the data of the pivot and of its co-tasks."""
+    return [(config.task, config.tensors), *((task.task, task.tensors) for task in config.co_tasks)]
+
+
+def open_parts(config: TrainConfig, data: Sequence[DataFiles]) -> list[Data]:
+    """Read the tasks of a training and open their tensors; see `open_data` for what may be wrong."""
+    workers = torch.get_num_threads()
+    return [open_data(one, *record, workers) for one, record in zip(data, definitions(config), strict=True)]
+
+
+def state_key(config: TrainConfig, data: Sequence[DataFiles], revision: int, source: Source | None = None) -> str:
+    """Return what tells whether a saved state belongs to a training: all that decides its weights, but the fold."""
+    read = [path for one, (task, _) in zip(data, definitions(config), strict=True) for path in one.deciding(task)]
+    read += [*own_files(config.pipeline), *([source.path] if source else [])]
+    return digest_of(canonical_json(component(config)), revision, read)
 
 
 def own_files(pipeline: Pipeline) -> list[Path]:
@@ -127,15 +142,23 @@ def train_model(
 
     `key` tells whether a saved state belongs to this training; `source` is the model to start from.
     """
-    with stops_held(files.state) as stop:
-        run = replace(run or Run(), state=files.state, stop=stop)
+    run = replace(run or Run(), state=files.state)
+    fitted, tuned = fit_fold(config, data, fold, run, key, source)
+    record = write_model(config, pipeline_name, fold, data, files, revision, fitted, source, tuned)
+    return Trained(record, fitted.device_stats)
+
+
+def fit_fold(
+    config: TrainConfig, data: Sequence[Data], fold: int, run: Run, key: str, source: Source | None = None
+) -> tuple[Fitted, Tuned]:
+    """Train on data that has been read, and write nothing but the state in `run.state`; see `train_model`."""
+    with stops_held(run.state) as stop:
+        run = replace(run, stop=stop)
         with failures_told(config):
             tuned = tune(config, data, fold, run, key, source)
         final = tuned.apply(config)
         with failures_told(final):
-            fitted = fit(final, data, fold, run, key, source)
-    record = write_model(config, pipeline_name, fold, data, files, revision, fitted, source, tuned)
-    return Trained(record, fitted.device_stats)
+            return fit(final, data, fold, run, key, source), tuned
 
 
 def stops_held(state: Path | None) -> AbstractContextManager[StopRequest]:
@@ -169,7 +192,7 @@ def write_model(
     weights = write_weights(files.weights, keep.weights, metadata) if files.weights else None
     columns = list(dict.fromkeys(column for row in module.curves for column in row))
     write_csv(files.curves, columns, ([row[column] for column in columns] for row in module.curves))
-    best, scale = next(row for row in module.curves if row["epoch"] == keep.epoch), module.pivot.objective.scale
+    best, scale = fitted.kept, module.pivot.objective.scale
     record = {
         "format_version": FORMAT_VERSION,
         "pipeline": pipeline_name,

@@ -13,7 +13,15 @@ TESTS = Path(__file__).parents[2]
 PAGE = (TESTS.parent / "docs/options.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+)\n\n((?:\|.*\n)+)", PAGE, re.MULTILINE))
 PROOFS = sorted({proof for rows in SECTIONS.values() for proof in re.findall(r"`((?:[a-z_]+/)+[^`]+)`", rows)})
-MODES = {"train": "train", "tl": "tl", "post": "post", "reuse": "reuse, remove", "remove": "reuse, remove"}
+MODES = {
+    "train": "train",
+    "tl": "tl",
+    "post": "post",
+    "info": "info",
+    "hpo": "hpo",
+    "reuse": "reuse, remove",
+    "remove": "reuse, remove",
+}
 
 
 def shown(section):
@@ -31,7 +39,7 @@ def test_a_proof_is_there(proof):
     assert re.search(rf"^ *(def|class) {test}\b", text, re.MULTILINE) if test else text
 
 
-@pytest.mark.parametrize("section", ["train", "tl", "post", "reuse", "remove"])
+@pytest.mark.parametrize("section", ["train", "tl", "post", "info", "hpo", "reuse", "remove"])
 def test_every_key_of_a_mode_is_shown(section):
     keys = set(type(Config.model_fields[section].default).model_fields)
     if section in ("tl", "post"):

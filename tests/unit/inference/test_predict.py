@@ -1,6 +1,7 @@
 """Logits of a trained model: which splits, which samples, in which order, from which network."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -128,10 +129,12 @@ def test_two_predictions_have_the_same_bytes(predict_digits, tmp_path):
     assert (tmp_path / "logits.npz").read_bytes() == first
 
 
-def test_each_split_is_reported_with_its_samples(predict_digits):
+def test_each_split_is_reported_with_its_samples_and_how_far_all_are(predict_digits):
     lines = []
     predict_digits(report=lines.append)
-    assert lines == ["val: 280 samples", "test: 299 samples", "unlabeled: 100 samples"]
+    splits = [line for line in lines if " of " not in line]
+    assert splits == ["val: 280 samples", "test: 299 samples", "unlabeled: 100 samples"]
+    assert re.fullmatch(r"679 of 679 samples, \d+ a second", next(line for line in reversed(lines) if " of " in line))
 
 
 def test_weights_that_are_damaged_are_told_by_name(predict_digits, trained, tmp_path):
