@@ -6,9 +6,9 @@ rule info:
         collect_info,
     log:
         f"{PROJECT}/logs/info/info.log",
+    localrule: True
     conda:
         CONDA
-    localrule: True
     message:
         "Mode info: What is there so far."
     script:
