@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TextIO
 
 from foldwise import __version__
-from foldwise.artifacts import FORMAT_VERSION, free_space, stamp_version, write_json, writing
+from foldwise.artifacts import FORMAT_VERSION, free_space, sha256, stamp_version, write_json, writing
 from foldwise.config.section import hide_secrets
 from foldwise.errors import DataError, FoldwiseError, Words
 
@@ -39,6 +39,7 @@ PACKAGES = (
 )  # fmt: skip
 STOPS = (signal.SIGTERM, signal.SIGINT)
 ONE_REQUEST_SECONDS = 0.5  # a signal to a whole group of processes may come again from the parent that passes it on
+SMALL_BYTES = 2**20
 COMMAND = "FOLDWISE_COMMAND"  # of the environment: the command that the job is part of
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -158,6 +159,7 @@ class Job:
             "log": str(self.log),
             "revision": origin.revision,
             "inputs": origin.inputs,
+            "checksums": {path: sha256(path) for path in filter(is_small, origin.inputs)},
             "outputs": origin.outputs,
         }
 
@@ -258,6 +260,11 @@ class Job:
             "git": git_state(code),
             "config": json.loads(config),
         }
+
+
+def is_small(path: str) -> bool:
+    """Tell whether a file is so small that its checksum costs nothing."""
+    return Path(path).is_file() and Path(path).stat().st_size <= SMALL_BYTES
 
 
 def record_path(log: Path, rule: str) -> Path:

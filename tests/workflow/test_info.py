@@ -1,6 +1,7 @@
 """Mode info shows what is there; a report holds it in one page; every artifact tells where it comes from."""
 
 import csv
+import hashlib
 import json
 import re
 import shutil
@@ -160,6 +161,8 @@ def test_records_tell_settings_inputs_and_command(informed):
     assert "data/tasks/digits+nested-0/folds.csv" in record["inputs"]
     assert record["config"]["pipeline"]["trainer"] == {"limit_train_batches": 2, "max_epochs": 1}
     assert record["versions"]["foldwise"]
+    folds = project.path("data/tasks/digits+nested-0/folds.csv").read_bytes()
+    assert record["checksums"]["data/tasks/digits+nested-0/folds.csv"] == hashlib.sha256(folds).hexdigest()
 
 
 def test_results_are_run_again_elsewhere(informed, tmp_path):

@@ -9,10 +9,14 @@ import time
 import pytest
 import yaml
 
+from foldwise.config.load import Library, load_config
+from foldwise.config.selection import train_plan
+from foldwise.config.study import study_config
 from workflow.conftest import REPOSITORY, Project, Result
 
 BLOCK = re.compile(r"<!-- (file|add|run|ask|fails|says): (.+?) -->\n```\w+\n(.*?)```", re.DOTALL)
 STEPS = 2  # of an epoch
+TRIALS = 2
 
 
 class Reader:
@@ -67,6 +71,8 @@ class Reader:
             pipeline["trainer"] = {**pipeline.get("trainer", {}), **length}
         if "tasks" in tree:
             tree |= {"data_dir": str(self.data), "create": {"n_folds": 3}}
+        if "hpo" in tree:
+            tree["hpo"]["trials"] = TRIALS
         return yaml.safe_dump(tree)
 
     def run(self, kind, name, text):
@@ -159,6 +165,40 @@ def test_ensembles(tmp_path, data):
     assert "Ensemble on digits, metrics of 149 test samples that did not select" in reader.said["post"].output
     pictures = [path.name for path in reader.project.path("results/combined").rglob("*.png")]
     assert len(pictures) == 2 * 2 + 3
+
+
+def test_hyperparameters(tmp_path, data):
+    reader = Reader(tmp_path, "hyperparameters.md", data)
+    reader.follow()
+    study = "results/tuned/studies/first"
+    trials = [reader.project.json(f"{study}/trials/{number}.json") for number in range(TRIALS)]
+    best = min(trials, key=lambda trial: trial["value"])
+    record = reader.project.json("results/tuned/models/small/digits+nested-0/fold-0/model.json")
+    assert record["score"] == best["value"]
+    assert "best value" in reader.said["hpo"].output
+
+
+def test_search_spaces_of_the_page_are_such():
+    text = (REPOSITORY / "docs/hyperparameters.md").read_text()
+    spaces = [
+        yaml.safe_load(block)["search_space"]
+        for block in re.findall(r"```yaml\n(search_space:.*?)```", text, re.DOTALL)
+    ]
+    library = Library.read(REPOSITORY / "config")
+    tree = {"tasks": ["digits", "digits_regression"], "hpo": {"study": "s", "search_space": spaces[0]}}
+    config = load_config(tree, library)
+    assert len(study_config(config, train_plan(config, "hpo"), library).space) == len(spaces[0]) == 8
+
+
+def test_look_at_results(tmp_path, data):
+    reader = Reader(tmp_path, "look-at-results.md", data)
+    reader.follow()
+    project, folder = reader.project, "results/seen/info"
+    assert "No model has been trained yet." not in reader.said["info"].output
+    for name in ("tasks.csv", "models.png", "learning_curves.png", "sample_grid.png", "sample-digits_segmentation.png"):
+        assert project.path(f"{folder}/{name}").is_file(), name
+    assert "sample-digits.png" in project.path("seen.html").read_text()
+    assert "<- create_dataset" in reader.said["artifact"].output
 
 
 def test_your_own_code(tmp_path, data):

@@ -215,7 +215,9 @@ def tell_record(artifact: str, record: Record) -> str:
     git = tree.get("git") or {}
     state = CLEAN_WORDS.get(git.get("clean"), "")
     count = tree.get("threads")
-    threads = f"{count} thread{'' if count == 1 else 's'} on {tree.get('device')}, {tree.get('peak_memory_mb')} MB at most"
+    threads = (
+        f"{count} thread{'' if count == 1 else 's'} on {tree.get('device')}, {tree.get('peak_memory_mb')} MB at most"
+    )
     seconds = f"{tree.get('seconds')} s, {tree.get('cpu_seconds')} s of a processor"
     lines = {
         "made by": f"{tree['rule']}, revision {tree.get('revision')}: {tree.get('title')}",
