@@ -24,7 +24,7 @@ class TreeParzen(Section):
 
     name: Literal["tpe"] = Field("tpe", description="Sampler.")
     n_startup_trials: Annotated[int, Field(ge=0)] = Field(10, description="Finished trials before which it is random.")
-    multivariate: bool = Field(False, description="Model parameters jointly (Falkner et al. 2018).")
+    multivariate: bool = Field(True, description="Model parameters jointly (Falkner et al. 2018).")
 
 
 class RandomSampler(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -45,15 +45,37 @@ def ask(config: StudyConfig, number: int, history: Sequence[TrialRecord]) -> tup
         If parameters of an earlier trial are not in the search space.
     """
     with silenced():
-        study = rebuild(config, number, history)
-        if isinstance(config.sampler, GridSampler):
-            point = grid_point(config, number)
-            study.enqueue_trial({one.key: encode(one, point[one.key]) for one in config.space if one.key in point})
-        trial = study.ask()
-        point = {}
-        for parameter in config.space:
-            if parameter.counts(point):
-                point[parameter.key] = suggest(trial, parameter)
+        return ask_next(config, number, history, running_points(config, number, history))
+
+
+def running_points(config: StudyConfig, number: int, history: Sequence[TrialRecord]) -> dict[int, Point]:
+    """Return the settings of trials that still run, by their numbers, where the sampler makes use of them.
+
+    They follow from the trials before, just as those of the trial itself.
+    """
+    if not isinstance(config.sampler, TreeParzen):
+        return {}
+    points = {record.trial: record.parameters for record in history}
+    parallel = number - len(history) + 1
+    for other in range(len(history), number):
+        known = max(0, other - parallel + 1)
+        beside = {place: points[place] for place in range(known, other)}
+        points[other] = ask_next(config, other, history[:known], beside)[1]
+    return {place: points[place] for place in range(len(history), number)}
+
+
+def ask_next(
+    config: StudyConfig, number: int, history: Sequence[TrialRecord], running: Mapping[int, Point]
+) -> tuple[optuna.Trial, Point]:
+    """Return a trial of Optuna's and its settings, by the trials before it and the settings of those that run."""
+    study = rebuild(config, number, history, running)
+    if isinstance(config.sampler, GridSampler):
+        point = grid_point(config, number)
+        study.enqueue_trial({one.key: encode(one, point[one.key]) for one in config.space if one.key in point})
+    trial, point = study.ask(), {}
+    for parameter in config.space:
+        if parameter.counts(point):
+            point[parameter.key] = suggest(trial, parameter)
     return trial, point
 
 
@@ -73,10 +95,13 @@ def silenced() -> Iterator[None]:
         optuna.logging.set_verbosity(level)
 
 
-def rebuild(config: StudyConfig, number: int, history: Sequence[TrialRecord]) -> optuna.Study:
-    """Return a study in memory whose next trial has a number; trials that still run have failed there.
+def rebuild(
+    config: StudyConfig, number: int, history: Sequence[TrialRecord], running: Mapping[int, Point]
+) -> optuna.Study:
+    """Return a study in memory whose next trial has a number.
 
-    It has the study's own name, as Hyperband chooses brackets by names and numbers.
+    Trials that still run have their settings there, or have failed if these are of no use. It has the study's own name,
+    as Hyperband chooses brackets by names and numbers.
     """
     import optuna
 
@@ -88,10 +113,29 @@ def rebuild(config: StudyConfig, number: int, history: Sequence[TrialRecord]) ->
         pruner=build_pruner(config),
     )
     known = {record.trial: record for record in history}
-    running = optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL)
     for place in range(number):
-        study.add_trial(frozen(config.space, known[place]) if place in known else running)
+        study.add_trial(
+            frozen(config.space, known[place]) if place in known else unfinished(config, running.get(place))
+        )
     return study
+
+
+def unfinished(config: StudyConfig, point: Point | None) -> FrozenTrial:
+    """Return a trial that has no value yet, with its settings if they are known."""
+    from optuna.trial import TrialState, create_trial
+
+    if point is None:
+        return create_trial(state=TrialState.FAIL)
+    return create_trial(state=TrialState.RUNNING, **settings_of(config.space, point))
+
+
+def settings_of(space: Sequence[Parameter], point: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings and what they were drawn from, as Optuna stores them."""
+    counting = [parameter for parameter in space if parameter.key in point]
+    return {
+        "params": {one.key: encode(one, point[one.key]) for one in counting},
+        "distributions": {one.key: distribution(one) for one in counting},
+    }
 
 
 def frozen(
@@ -111,13 +155,11 @@ def frozen(
     from optuna.trial import TrialState, create_trial
 
     states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-    counting = [parameter for parameter in space if parameter.key in record.parameters]
     try:
         trial = create_trial(
             state=states[record.state],
             value=record.value,
-            params={one.key: encode(one, record.parameters[one.key]) for one in counting},
-            distributions={one.key: distribution(one) for one in counting},
+            **settings_of(space, record.parameters),
             user_attrs=told,
             system_attrs=dict(record.pruner),
             intermediate_values=dict(record.intermediate),
@@ -143,7 +185,7 @@ def build_sampler(config: StudyConfig, number: int) -> optuna.samplers.BaseSampl
         n_startup_trials=settings.n_startup_trials,
         multivariate=settings.multivariate,
         group=settings.multivariate and is_conditional,
-        constant_liar=False,  # what runs meanwhile is not known to it
+        constant_liar=True,  # trials that still run count as bad, so that others are tried
         warn_independent_sampling=False if settings.multivariate else None,
         seed=seed,
     )

@@ -104,13 +104,21 @@ class TestDraws:
 
 
 class TestHistory:
-    def test_a_trial_has_its_number_though_others_still_run(self):
-        config = make_study()
+    @pytest.mark.parametrize(("sampler", "state"), [("tpe", "RUNNING"), ("random", "FAIL")])
+    def test_a_trial_has_its_number_though_others_still_run(self, sampler, state):
+        config = make_study(sampler=sampler)
         records = play(config, 3)
         trial, _ = ask(config, 7, records)
         assert trial.number == 7
         states = [one.state.name for one in trial.study.get_trials()]
-        assert states == ["COMPLETE"] * 3 + ["FAIL"] * 4 + ["RUNNING"]
+        assert states == ["COMPLETE"] * 3 + [state] * 4 + ["RUNNING"]
+
+    def test_settings_of_trials_that_still_run_are_known(self):
+        config = make_study(sampler={"name": "tpe", "n_startup_trials": 2})
+        records = play(config, 10, parallel=4)
+        trial, _ = ask(config, 9, records[:6])
+        running = [again(record).parameters for record in records[6:9]]
+        assert [one.params for one in trial.study.get_trials()[6:9]] == running
 
     def test_states_values_and_steps_are_those_of_the_records(self):
         config = make_study()
