@@ -1,6 +1,6 @@
 # Foldwise: deep learning on many image tasks as a reproducible pipeline.
 #
-# A mode is a target: snakemake create | pp | train | tl | predict | test | post | info | hpo --cores 2
+# A mode is a target, snakemake MODE --cores 2: create | pp | train | tl | predict | test | post | info | hpo | clean
 # What would be computed, and why: snakemake train -n
 import os
 import shlex
@@ -12,10 +12,14 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-# What jobs put down as the command that they are part of, on this machine and on those that inherit its environment.
+# What jobs put down as the command that they are part of, wherever they run.
 os.environ.setdefault("FOLDWISE_COMMAND", shlex.join(sys.argv))
 OWN_CONFIG = Path("config/config.yaml")
 SHIPPED_CONFIG = Path(workflow.current_basedir) / "config/config.yaml"
+
+
+envvars:
+    "FOLDWISE_COMMAND",
 
 
 configfile: str(OWN_CONFIG if OWN_CONFIG.is_file() else SHIPPED_CONFIG)
@@ -31,6 +35,7 @@ include: "rules/test.smk"
 include: "rules/post.smk"
 include: "rules/hpo.smk"
 include: "rules/info.smk"
+include: "rules/maintain.smk"
 
 
 report: "rules/captions/project.rst"

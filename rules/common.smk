@@ -10,7 +10,7 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 
 from foldwise import artifacts, aside
-from foldwise.config import checks, jobs, leakage, members, reuse, selection, shown, space, study
+from foldwise.config import checks, jobs, leakage, maintained, members, reuse, selection, shown, space, study
 from foldwise.config.architectures import check_available
 from foldwise.config.blueprint import apply_blueprint
 from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
@@ -21,6 +21,7 @@ from foldwise.config.resolved import keep_config
 from foldwise.config.sources import must_be_fetched
 from foldwise.errors import ConfigError, FoldwiseError
 from foldwise.functions import check_module, module_file
+from foldwise.maintain import clean as leftovers
 from foldwise.report import inventory
 from foldwise.tasks.descriptions import check_shared
 
@@ -937,6 +938,27 @@ def report_pages():
 def in_report(page):
     """Return a page marked as part of a report."""
     return report(page.path, CAPTIONS[page.category], page.title, page.subcategory, page.labels)
+
+
+@cache
+def clean_config():
+    """Return what mode clean deletes; list it in a dry run."""
+    section = maintained.clean_config(CONFIG, PROJECT, DATA)
+    if is_dry_run():
+        logger.info(f"\n{or_stop(leftovers.tell, or_stop(leftovers.find_leftovers, section))}\n")
+    whose = "everything" if section.all else ", ".join(CONFIG.tasks)
+    return JobConfig(jobs.slice_json(section), plan=f"{', '.join(section.subroutines)} of {whose}")
+
+
+def is_dry_run():
+    """Tell whether nothing is to be done but to say what would be."""
+    return workflow._executor_plugin is not None and workflow.dryrun
+
+
+def forced_command(mode):
+    """Return the command that was given with the option that lets a mode not ask."""
+    given = os.environ["FOLDWISE_COMMAND"]
+    return f"{given} {mode}__force=true" if "--config" in given else f"{given} --config {mode}__force=true"
 
 
 class OldOutputs:

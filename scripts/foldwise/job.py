@@ -15,32 +15,25 @@ import os
 import platform
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from importlib import metadata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-from foldwise import __version__
 from foldwise.artifacts import FORMAT_VERSION, free_space, sha256, stamp_version, write_json, writing
 from foldwise.config.section import hide_secrets
 from foldwise.errors import DataError, FoldwiseError, Words
+from foldwise.origin import COMMAND, Origin, device_name, git_state, is_small, record_path, timestamp, versions
 
 PROGRESS_SECONDS = 5.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, KEPT_BYTES = -1, -3, 2**30  # of glibc's mallopt
-PACKAGES = (
-    "torch", "lightning", "torchmetrics", "monai", "kornia", "numpy", "scipy", "scikit-learn", "pillow", "safetensors",
-)  # fmt: skip
 STOPS = (signal.SIGTERM, signal.SIGINT)
 ONE_REQUEST_SECONDS = 0.5  # a signal to a whole group of processes may come again from the parent that passes it on
-SMALL_BYTES = 2**20
-COMMAND = "FOLDWISE_COMMAND"  # of the environment: the command that the job is part of
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -54,16 +47,6 @@ class Description(Protocol):
     output: Iterable[str]
     params: Any
     scriptdir: str
-
-
-class Origin(NamedTuple):
-    """What a job makes its outputs from, for the record of them."""
-
-    inputs: list[str]
-    outputs: list[str]
-    config: str
-    revision: int
-    code: Path
 
 
 class Job:
@@ -207,6 +190,19 @@ class Job:
         """Write a warning to the terminal and to the log."""
         self.show(f"Warning: {text}")
 
+    @property
+    def ask(self) -> Callable[[str], bool] | None:
+        """What puts a question to the user, and tells whether the answer is yes; None if there is no terminal."""
+        terminal = self.terminal
+        if terminal is None or not (terminal.isatty() and sys.stdin is not None and sys.stdin.isatty()):
+            return None
+
+        def put(question: str) -> bool:
+            print(question, end="", file=terminal, flush=True)
+            return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+        return put
+
     def stamp(self, root: str | Path) -> None:
         """Write the format version into a root of artifacts that has none."""
         stamp_version(root)
@@ -260,19 +256,6 @@ class Job:
             "git": git_state(code),
             "config": json.loads(config),
         }
-
-
-def is_small(path: str) -> bool:
-    """Tell whether a file is so small that its checksum costs nothing."""
-    return Path(path).is_file() and Path(path).stat().st_size <= SMALL_BYTES
-
-
-def record_path(log: Path, rule: str) -> Path:
-    """Return the record of a job by its log: it lies under ``provenance`` where the log lies under ``logs``."""
-    below = list(log.parts)
-    place = max(n for n, part in enumerate(below[:-1]) if (part, below[n + 1]) == ("logs", rule))
-    below[place] = "provenance"
-    return Path(*below).with_name(f"{log.name.removesuffix('.log')}.json")
 
 
 def is_helper() -> bool:
@@ -353,43 +336,3 @@ def hold_stops() -> Iterator[StopRequest]:
             signal.signal(number, handler)
     if request.requested:
         raise Stopped
-
-
-def timestamp(seconds: float) -> str:
-    """Return a time as ISO 8601 in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-
-
-def versions() -> Mapping[str, str]:
-    """Return the versions of the packages that matter to results."""
-    found = {"foldwise": __version__}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def device_name() -> str:
-    """Return the accelerator the job ran on, without importing anything for it."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else "cpu"
-
-
-def git_state(folder: Path) -> Mapping[str, Any] | None:
-    """Return commit and cleanness of the checkout that a folder is in, if it is in one."""
-    commit = run_git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None
-    return {"commit": commit, "clean": run_git(folder, "status", "--porcelain", "--untracked-files=no") == ""}
-
-
-def run_git(folder: Path, *arguments: str) -> str | None:
-    """Run git in a folder; return what it says, or None if it fails or is not there."""
-    try:
-        command = ["git", "-C", str(folder), *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None

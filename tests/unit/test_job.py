@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from foldwise import __version__, job
+from foldwise import __version__, job, origin
 from foldwise.artifacts import FORMAT_VERSION
 
 SCRIPTS = Path(job.__file__).parents[1]
@@ -355,21 +355,21 @@ def git(folder, *arguments):
 
 
 def test_the_state_of_the_code_is_its_commit_and_whether_it_was_changed(tmp_path):
-    assert job.git_state(tmp_path) is None
+    assert origin.git_state(tmp_path) is None
     (tmp_path / "code.py").write_text("a = 1\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "code.py")
     git(tmp_path, "commit", "-q", "-m", "First")
-    state = job.git_state(tmp_path)
+    state = origin.git_state(tmp_path)
     assert re.fullmatch(r"[0-9a-f]{40}", state["commit"])
     assert state["clean"] is True
     (tmp_path / "code.py").write_text("a = 2\n")
-    assert job.git_state(tmp_path) == {"commit": state["commit"], "clean": False}
+    assert origin.git_state(tmp_path) == {"commit": state["commit"], "clean": False}
 
 
 def test_times_are_utc():
-    assert job.timestamp(0) == "1970-01-01T00:00:00Z"
-    assert job.timestamp(1e9) == "2001-09-09T01:46:40Z"
+    assert origin.timestamp(0) == "1970-01-01T00:00:00Z"
+    assert origin.timestamp(1e9) == "2001-09-09T01:46:40Z"
 
 
 def test_starting_a_job_imports_nothing_heavy(run):

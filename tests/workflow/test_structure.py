@@ -10,13 +10,12 @@ import pytest
 
 from workflow.conftest import REPOSITORY, TINY, environment
 
-MODES = ("create", "pp", "train", "tl", "predict", "test", "post", "info", "hpo")
-SHOWING = {"info": {"log", "conda", "script"}}  # modes that do more than collect: they show what their parts have found
+MODES = ("create", "pp", "train", "tl", "predict", "test", "post", "info", "hpo", "clean")
+ACTING = ("info", "clean")  # modes that do more than collect: they show what their parts have found, or have no outputs
 ENGINE = REPOSITORY / "scripts/foldwise"
 LAYERS = (
-    "errors", "progress", "artifacts", "functions", "aside", "npz", "config", "job", "tasks", "data", "models",
-    "inference",
-    "training", "post", "hpo", "report", "project",
+    "errors", "progress", "artifacts", "functions", "aside", "npz", "config", "origin", "job", "tasks", "data",
+    "models", "inference", "training", "post", "hpo", "report", "maintain", "project",
 )  # fmt: skip
 RULES = {
     match[1]: match[2]
@@ -35,14 +34,20 @@ def directives(body):
 
 def test_modes_have_a_file_and_a_rule_each():
     files = {path.stem for path in (REPOSITORY / "rules").glob("*.smk")}
-    assert files == {"common", *MODES}
+    assert files == {"common", "maintain", *set(MODES) - {"clean"}}
     assert set(MODES) <= set(RULES)
     assert "rule " not in (REPOSITORY / "rules/common.smk").read_text().replace("rules ", "")
 
 
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", sorted({*MODES} - {*ACTING}))
 def test_a_mode_only_collects(name):
-    assert directives(RULES[name]) == {"localrule", "input", "message", *SHOWING.get(name, ())}
+    assert directives(RULES[name]) == {"localrule", "input", "message"}
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_mode_that_acts_has_no_output(name):
+    assert {"localrule", "message", "log", "conda", "script"} <= directives(RULES[name])
+    assert "output" not in directives(RULES[name])
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -59,7 +64,7 @@ def test_worker_rule(name):
 
 
 def test_every_entry_belongs_to_a_rule():
-    assert {path.stem for path in ENTRIES} == {*WORKERS, *SHOWING}
+    assert {path.stem for path in ENTRIES} == {*WORKERS, *ACTING}
 
 
 def test_what_rules_must_not_use():
@@ -72,7 +77,7 @@ def test_what_rules_must_not_use():
 def test_an_entry_is_one_call(path):
     text = path.read_text()
     assert text.count("\n") <= 45
-    assert ("with Job(snakemake.rule, " if path.stem in SHOWING else "with Job.of(snakemake, ") in text
+    assert ("with Job(snakemake.rule, " if path.stem in ACTING else "with Job.of(snakemake, ") in text
     assert not re.search(r"^\s*(def|class|for|while|if) ", text, re.MULTILINE)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from foldwise.config.definition import Labels, Name, TaskDefinition, TaskRecord
 from foldwise.config.hpo import Hpo
 from foldwise.config.info import Info
+from foldwise.config.maintenance import Clean
 from foldwise.config.modes import (
     Create,
     Pivot,
@@ -56,6 +57,7 @@ class Config(Section):
     post: Post = Field(Post(), description="Mode post.")
     info: Info = Field(Info(), description="Mode info.")
     hpo: Hpo = Field(Hpo(), description="Mode hpo.")
+    clean: Clean = Field(Clean(), description="Mode clean.")
     reuse: Reuse = Field(Reuse(), description="Models and blueprints of other projects.")
     remove: Remove = Field(Remove(), description="What is deleted after use.")
 

@@ -19,6 +19,7 @@ MODES = {
     "post": "post",
     "info": "info",
     "hpo": "hpo",
+    "clean": "clean",
     "reuse": "reuse, remove",
     "remove": "reuse, remove",
 }
@@ -39,7 +40,7 @@ def test_a_proof_is_there(proof):
     assert re.search(rf"^ *(def|class) {test}\b", text, re.MULTILINE) if test else text
 
 
-@pytest.mark.parametrize("section", ["train", "tl", "post", "info", "hpo", "reuse", "remove"])
+@pytest.mark.parametrize("section", ["train", "tl", "post", "info", "hpo", "clean", "reuse", "remove"])
 def test_every_key_of_a_mode_is_shown(section):
     keys = set(type(Config.model_fields[section].default).model_fields)
     if section in ("tl", "post"):

@@ -1,0 +1,1 @@
+"""Care of what lies on disk."""
