@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(workflow.current_basedir).parent / "scripts"))
 from foldwise import artifacts, aside
 from foldwise.config import checks, jobs, leakage, maintained, members, reuse, selection, shown, space, study
 from foldwise.config.architectures import check_available
-from foldwise.config.blueprint import apply_blueprint
+from foldwise.config.blueprint import apply_blueprint, left_out
 from foldwise.config.canonical import JobConfig, differences, tensor_folder, tensor_record
 from foldwise.config.load import Library, load_config, with_mode
 from foldwise.config.model import definition_of
@@ -72,14 +72,23 @@ def reported(collect):
     def collect_there(wildcards):
         return [*filter(os.path.exists, collect(wildcards)), *report_pages()]
 
-    return collect_there if REPORTING else collect
+    def collect_all_of_it(wildcards):
+        wanted = collect(wildcards)
+        if Path(PROJECT).is_dir() and not is_dry_run():  # also where nothing is to be done
+            or_stop(keep_config, CONFIG, Path(f"{PROJECT}/config.yaml"))
+        return wanted
+
+    return collect_there if REPORTING else collect_all_of_it
 
 
 LIBRARY = or_stop(Library.read, Path(workflow.current_basedir).parent / "config", Path("config"))
 CONFIG = or_stop(apply_blueprint, or_stop(load_config, config, LIBRARY))
 DATA = or_stop(place_of, CONFIG.data_dir)
+if left_out(CONFIG):
+    warn(left_out(CONFIG))
 PROJECT = f"{CONFIG.results_dir}/{CONFIG.project}"
 CONDA = str(Path(workflow.current_basedir).parent / "envs/runtime.yaml")
+MANY_PREPROCESSINGS = 10
 TABLES = {"validation": "train", "transfer": "tl"}  # of validation metrics, and the modes whose models they show
 
 for root in (CONFIG.data_dir, PROJECT):
@@ -786,9 +795,15 @@ def collect_hpo(wildcards):
     """Return what a study makes: its table, its blueprint, and the copy of its trials if one is asked for."""
     study_config()
     folder = study_folder()
+    if study.direction_warning(CONFIG.hpo):
+        warn(study.direction_warning(CONFIG.hpo))
     if CONFIG.hpo.sampler.name == "grid" and len(study_trials()) < CONFIG.hpo.trials:
         warn(f"hpo.trials: the grid has {len(study_trials())} points, fewer than {CONFIG.hpo.trials} trials.")
     copies = [f"{folder}/export.json"] if CONFIG.hpo.storage else []
+    if CONFIG.hpo.storage and study.is_lost(CONFIG.hpo.storage):
+        forget(copies[0])
+    if len(studied_recipes()) > MANY_PREPROCESSINGS:
+        warn(f"hpo.search_space: tensors of {len(studied_recipes())} preprocessings are made before the first trial.")
     return [f"{folder}/trials.csv", f"{folder}/blueprint.yaml", *copies]
 
 
@@ -917,6 +932,10 @@ def collect_info(wildcards):
     """Return the tables and pictures that mode info asks for; warn if a study is not known."""
     if "hpo" in CONFIG.info.subroutines and asked_studies()[1]:
         warn(asked_studies()[1])
+    texts = [info_outputs(part)["text"] for part in info_parts()]
+    for text in texts:
+        if workflow.persistence._read_record(text) is None:  # of results that were moved nobody knows how old they are
+            forget(text)
     return [file for part in info_parts() for file in info_outputs(part).values()]
 
 
@@ -938,6 +957,12 @@ def report_pages():
 def in_report(page):
     """Return a page marked as part of a report."""
     return report(page.path, CAPTIONS[page.category], page.title, page.subcategory, page.labels)
+
+
+def forget(path):
+    """Delete what a job has written, so that it is written anew; a dry run deletes nothing."""
+    if not is_dry_run():
+        or_stop(artifacts.remove_file, path)
 
 
 @cache

@@ -40,7 +40,6 @@ rule tabulate_study:
         trials=lambda wildcards: study_trials(),
     output:
         table=f"{PROJECT}/studies/{{study}}/trials.csv",
-        blueprint=f"{PROJECT}/studies/{{study}}/blueprint.yaml",
     log:
         f"{PROJECT}/logs/tabulate_study/{{study}}.log",
     benchmark:
@@ -58,6 +57,31 @@ rule tabulate_study:
         "Tabulate study {wildcards.study}: {params.cfg.plan}"
     script:
         "../scripts/tabulate_study.py"
+
+
+rule write_blueprint:
+    input:
+        trials=lambda wildcards: study_trials(),
+        table=f"{PROJECT}/studies/{{study}}/trials.csv",
+    output:
+        blueprint=f"{PROJECT}/studies/{{study}}/blueprint.yaml",
+    log:
+        f"{PROJECT}/logs/write_blueprint/{{study}}.log",
+    benchmark:
+        f"{PROJECT}/benchmarks/write_blueprint/{{study}}.tsv"
+    conda:
+        CONDA
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        cfg=lambda wildcards: best_config(),
+        revision=1,
+    message:
+        "Write the best of study {wildcards.study} as a blueprint: {params.cfg.plan}"
+    script:
+        "../scripts/write_blueprint.py"
 
 
 rule export_study:

@@ -1,18 +1,10 @@
-"""Tabulate the trials of a study, and write the pipeline of the best as a blueprint."""
+"""Tabulate the trials of a study."""
 
 from pathlib import Path
 
 from foldwise.job import Job
 
-with Job.of(snakemake, snakemake.wildcards.study) as job:
-    from foldwise.config.jobs import read_slice
-    from foldwise.config.study import BestConfig
-    from foldwise.hpo.summary import summarise
+with Job.of(snakemake, snakemake.wildcards.study):
+    from foldwise.hpo.summary import tabulate_trials
 
-    text = summarise(
-        config=read_slice(BestConfig, snakemake.params.cfg),
-        trials=list(map(Path, snakemake.input.trials)),
-        table=Path(snakemake.output.table),
-        blueprint=Path(snakemake.output.blueprint),
-    )
-    job.show(f"\n{text}\n")
+    tabulate_trials(trials=list(map(Path, snakemake.input.trials)), table=Path(snakemake.output.table))

@@ -164,6 +164,12 @@ def reading(path: str | Path, expected: str, remedy: str = "") -> Iterator[Path]
         raise DataError(path, reason, expected, remedy or "Delete it and run again to make it anew.") from error
 
 
+def remove_file(path: str | Path) -> None:
+    """Delete a file if it is there."""
+    with writing(Path(path)):
+        Path(path).unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file in UTF-8."""
     with atomic(path) as temporary:

@@ -74,7 +74,7 @@ def test_what_the_tables_hold(informed):
 def test_it_is_shown_each_time_and_made_once(informed):
     project, first = informed
     assert re.search(r"^digits +classification +10 ", first.output, re.MULTILINE)
-    assert "There is no study yet." in first.output
+    assert "There is no study to show." in first.output
     again = project.run("info")
     assert again.jobs == {"info": 1}
     assert re.search(r"^digits +classification +10 ", again.output, re.MULTILINE)

@@ -49,6 +49,18 @@ def apply_blueprint(config: Config) -> Config:
     return changed.model_copy(update={"seed": seed_of(config, tree)})
 
 
+def left_out(config: Config) -> str:
+    """Return a warning of sections of the blueprint that are not taken over; an empty text if all are."""
+    if not config.train.use_blueprint:
+        return ""
+    known = read_blueprint(config)
+    keys = [key for key in PIPELINE_SECTIONS if known.get(key) is not None and key not in config.train.pipeline_keys]
+    if not keys:
+        return ""
+    told = f"{blueprint_path(config)} has {', '.join(keys)}, which is not taken over"
+    return f"{told}: add it to train.pipeline_keys if it should be."
+
+
 def override(old: Tree, new: Any, defaults: Mapping[str, Any]) -> Any:
     """Return a section of a blueprint; where it names no component, it changes the one that the pipeline has."""
     if "name" in defaults and isinstance(new, Mapping) and "name" not in new:

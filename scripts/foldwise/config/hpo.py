@@ -154,6 +154,11 @@ def check_storage(address: str) -> str:
     return address
 
 
+def read_one(value: Any) -> Any:
+    """Let one pipeline be asked for by its name alone."""
+    return [value] if isinstance(value, str) and value != "null" and not value.lstrip().startswith("[") else value
+
+
 class Hpo(Section):
     """A study: trials of other settings of a pipeline, the best of which becomes a blueprint."""
 
@@ -180,13 +185,13 @@ class Hpo(Section):
         description="Where finished trials are copied to, for dashboards: an address of SQLAlchemy (${NAME} is taken "
         "from the environment of the job), or a file of Optuna's journal, `.log`.",
     )
-    search_space: dict[str, Dimension] = Field(
+    search_space: dict[str, Annotated[Dimension, Words("a list, or a mapping with low and high")]] = Field(
         {},
         description="What each key of the pipeline may be: a list, or `low` and `high` with `log` or `step`; `when` "
         "makes it depend on another. For example "
         "{optimizer.lr: {low: 1.0e-5, high: 0.1, log: true}, sampling.batch_size: [32, 64]}.",
     )
-    pipelines: list[Name] | None = Field(
+    pipelines: Annotated[list[Name] | None, BeforeValidator(read_one)] = Field(
         None, description="The one pipeline that is varied; null: that of `train.pipelines`."
     )
     cv: bool | None = Field(None, description="As `train.cv`: which folds a trial trains.")

@@ -17,6 +17,7 @@ def read_parts(value: Any) -> Any:
     """Let parts be named otherwise."""
     if isinstance(value, str):
         value = read_scalar(value, Any)
+        value = [value] if isinstance(value, str) else value
     return [OTHER_NAMES.get(part, part) for part in value] if isinstance(value, list) else value
 
 

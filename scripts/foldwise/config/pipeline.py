@@ -93,7 +93,7 @@ class Sampling(Section):
     """Which samples make a batch and an epoch."""
 
     batch_size: Count = Field(64, description="Samples in a batch.")
-    sample_num: Annotated[int, Field(ge=0)] = Field(0, description="Samples an epoch; 0: all.")
+    sample_num: Annotated[int, Field(ge=0, le=100_000_000)] = Field(0, description="Samples an epoch; 0: all.")
     balanced: bool = Field(False, description="Draw classes equally often, with replacement.")
     drop_last: bool = Field(
         False, description="Leave out an incomplete last batch; otherwise a last batch of one is merged."

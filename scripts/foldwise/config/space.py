@@ -105,6 +105,8 @@ def resolve_parameter(key: str, dimension: Dimension, recipe: Pipeline, library:
     """Return a parameter; whole sections are resolved by their presets."""
     section, dot, _ = key.partition(".")
     where = f"{WHERE}.{key}"
+    if not all(key.split(".")):
+        raise ConfigError(where, Words("a path with an empty part"), "a section and its keys, optimizer.lr say")
     if section in IDLE:
         remedy = f"It decides {IDLE[section]}, and no score."
         raise ConfigError(where, Words("a key that decides no score"), f"a key of {one_of(SEARCHED)}", remedy)
@@ -174,7 +176,7 @@ def apply_point(recipe: Pipeline, space: Sequence[Parameter], point: Mapping[str
             tree[section] = overlay(tree[section], {parameter.path[0]: value}, DEFAULT_NAMES.get(section, {}))
         else:
             tree[section] = with_value(tree[section], parameter.path, value)
-    return validate(Pipeline, tree, f"{WHERE}: ")
+    return validate(Pipeline, tree, WHERE)
 
 
 def rank(parameter: Parameter) -> tuple[int, str]:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from foldwise.artifacts import read_json
-from foldwise.config.canonical import component, tensor_record
+from foldwise.config.callbacks import FALLING
+from foldwise.config.canonical import tensor_record
 from foldwise.config.checks import check_leaks, check_type
 from foldwise.config.definition import TaskRecord
 from foldwise.config.hpo import Hpo, HyperbandPruner, NoPruner, Pruner, Sampler, TreeParzen
@@ -23,7 +24,9 @@ from foldwise.config.pipeline import Pipeline
 from foldwise.config.preprocessing import TensorRecord
 from foldwise.config.section import Section
 from foldwise.config.selection import TrainPlan, co_tasks, models
+from foldwise.config.sides import check_step
 from foldwise.config.space import (
+    WHERE,
     Parameter,
     all_points_once,
     check_space,
@@ -131,15 +134,15 @@ def study_config(config: Config, plan: TrainPlan, library: Library) -> StudyConf
     recipe = config.pipelines[name]
     space = resolve_space(hpo.search_space, recipe, library)
     for _, tried in check_space(recipe, space):
-        check_type(tried, plan.record.type, "hpo.search_space")
-        check_leaks(tried, plan, "hpo.search_space")
+        check_type(tried, plan.record.type, WHERE)
+        check_leaks(tried, plan, WHERE)
+        if isinstance(tried.preprocessing.size, int):
+            check_step(tried.arch, (tried.preprocessing.size, tried.preprocessing.size))
     check_metric(hpo, plan.record.type)
     found = [Trained(task=model.task, fold=model.fold) for model in models(plan)]
     check_pruner(hpo, len(found) * longest(recipe, space))
-    beside = {
-        mode_key(one): co_tasks(config, one, plan.pivot, f"pipelines.{name}.mode")
-        for one in recipes_of_data(recipe, space)
-    }
+    mode = f"{WHERE}.mode" if any(one.section == "mode" for one in space) else f"pipelines.{name}.mode"
+    beside = {mode_key(one): co_tasks(config, one, plan.pivot, mode) for one in recipes_of_data(recipe, space)}
     tasks = dict.fromkeys([*(one.task for one in found), *(task for names in beside.values() for task in names)])
     return StudyConfig(
         study=str(hpo.study),
@@ -192,6 +195,14 @@ def check_pruner(hpo: Hpo, epochs: int) -> None:
         raise ConfigError("hpo.pruner.min_resource", hpo.pruner.min_resource, expected)
 
 
+def direction_warning(hpo: Hpo) -> str:
+    """Return a warning if the study seeks the worst model; an empty text otherwise."""
+    better = "minimize" if hpo.metric is None or hpo.metric in FALLING else "maximize"
+    of = f"metric {hpo.metric}" if hpo.metric else "the validation loss"
+    told = f"hpo.direction: {hpo.direction} with {of} seeks the worst model; set hpo.direction: {better}."
+    return "" if hpo.direction == better else told
+
+
 def trial_count(hpo: Hpo, space: Sequence[Parameter]) -> int:
     """Return how many trials a study has: as many as are asked for, but of a grid no more than it has points."""
     return min(hpo.trials, len(all_points_once(space))) if hpo.sampler.name == "grid" else hpo.trials
@@ -222,16 +233,15 @@ def recorded_parallel(path: Path) -> int | None:
 
 def check_same_study(config: StudyConfig, folder: Path) -> None:
     """Raise `ConfigError` if trials that are there belong to another study of the same name; it names both values."""
-    wanted = json.loads(json.dumps(component(config)))
     for path in existing_trials(folder):
         try:
-            found = read_json(path).get("definition")
-        except FoldwiseError:
+            before = StudyConfig.model_validate(read_json(path).get("definition"))
+        except (FoldwiseError, ValidationError):
             continue
-        if isinstance(found, dict) and found != wanted:
-            key, before, now = first_difference(readable(found), readable(wanted))
-            expected = f"{before} as in the trials that are there, {folder}"
-            raise ConfigError(key, Words(now), expected, REMEDY)
+        if before != config:
+            key, found, wanted = first_difference(readable(before), readable(config))
+            expected = f"{found} as in the trials that are there, {folder}"
+            raise ConfigError(key, Words(wanted), expected, REMEDY)
         return
 
 
@@ -241,35 +251,35 @@ def existing_trials(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.stem))
 
 
-def readable(tree: Mapping[str, Any]) -> dict[str, Any]:
+def readable(config: StudyConfig) -> dict[str, Any]:
     """Return the definition of a study by the keys that users write."""
-    space = {one["key"]: {key: value for key, value in one.items() if key != "key"} for one in tree.get("space", [])}
-    of_study = {key: value for key, value in tree.items() if key in Hpo.model_fields}
-    others = {
-        key: value for key, value in tree.items() if key not in (*Hpo.model_fields, "space", "pipeline", "models")
-    }
-    folds = {FOLD_KEYS: [f"{one['task']} fold {one['fold']}" for one in tree["models"]]}
-    return {"hpo": {"search_space": space, **of_study}, **folds, **tree.get("pipeline", {}), **others}
+    tree = config.model_dump(mode="json")
+    keys = {one["key"]: {key: value for key, value in one.items() if key != "key"} for one in tree.pop("space")}
+    folds = {FOLD_KEYS: [f"{one['task']} fold {one['fold']}" for one in tree.pop("models")]}
+    of_study = {key: tree.pop(key) for key in list(tree) if key in Hpo.model_fields}
+    return {"hpo": {"search_space": keys, **of_study}, **folds, **tree.pop("pipeline"), **tree}
 
 
 def first_difference(before: Any, now: Any, path: str = "") -> tuple[str, str, str]:
     """Return the first key in which two trees differ, and what is there in each."""
-    if isinstance(before, Mapping | None) and isinstance(now, Mapping | None):
-        before, now = before or {}, now or {}
-        for key in sorted({*before, *now}):
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in sorted({*before, *now}, key=lambda key: (key != "name", key)):  # of a component its name first
             if before.get(key) != now.get(key):
                 return first_difference(before.get(key), now.get(key), f"{path}.{key}" if path else key)
     return path, say(before), say(now)
 
 
 def say(value: Any) -> str:
-    """Write a value of a definition; what is not there stands at its default."""
-    return "the default" if value is None else json.dumps(value)
+    """Write a value of a definition."""
+    if isinstance(value, Mapping):
+        value = {key: item for key, item in value.items() if item not in (None, False, {})}
+    return "nothing" if value is None else json.dumps(value)
 
 
 def stored_sections(config: Config) -> list[str]:
-    """Return the sections of a pipeline that a blueprint holds."""
-    return [key for key in config.train.pipeline_keys if key in Pipeline.model_fields]
+    """Return the sections of a pipeline that a blueprint holds: those that are stored, and those that were searched."""
+    searched = {key.partition(".")[0] for key in config.hpo.search_space}
+    return [key for key in Pipeline.model_fields if key in config.train.pipeline_keys or key in searched]
 
 
 def best_config(config: Config, plan: TrainPlan) -> BestConfig:
@@ -286,6 +296,13 @@ def trials_before(number: int, parallel: int) -> Iterable[int]:
     """Return the trials that a trial waits for: those whose own waiting covers all up to `number` - `parallel`."""
     last = number - parallel
     return range(max(0, last - parallel + 1), last + 1)
+
+
+def is_lost(storage: str) -> bool:
+    """Tell whether the file that trials were copied to is not there; of a server nobody knows without asking."""
+    kind, colon, place = storage.rpartition(":///")
+    is_file = (not colon and "://" not in storage) or kind == "sqlite"
+    return is_file and "${" not in storage and not Path(place).exists()
 
 
 def export_config(config: Config) -> ExportConfig:

@@ -7,6 +7,7 @@ damaged or lost is removed and made anew from the files of the trials.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -187,6 +188,11 @@ def opened(address: str, storage: str) -> Iterator[optuna.storages.BaseStorage]:
             return
         there = open_database(address, storage)
         yield there
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        if "://" in address:
+            raise
+        remedy = "Give the file of a journal, or of one that is not there yet."
+        raise ConfigError(WHERE, storage, "a journal of Optuna's: the file holds something else", remedy) from error
     except (SQLAlchemyError, StorageInternalError, RuntimeError, OSError) as error:
         expected = f"a storage that can be reached and written ({reason_of(error, address)})"
         raise ConfigError(WHERE, hide_secrets(storage), expected) from error

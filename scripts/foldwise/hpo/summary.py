@@ -17,8 +17,29 @@ from foldwise.hpo.trials import TrialRecord, best_of, read_trials
 STATES = ("complete", "pruned", "failed")
 
 
-def summarise(config: BestConfig, trials: Sequence[Path], table: Path, blueprint: Path) -> str:
-    """Write the table of a study and the blueprint of its best trial; return what a terminal shows of them.
+def tabulate_trials(trials: Sequence[Path], table: Path) -> None:
+    """Write the table of a study, a row a trial.
+
+    Parameters
+    ----------
+    trials : sequence of Path
+        The files of the trials.
+    table : Path
+        ``trials.csv`` to write.
+
+    Raises
+    ------
+    MissingData, DataError
+        If a trial is missing or damaged.
+    """
+    records = read_trials(trials)
+    keys = parameters_of(records)
+    columns = ["trial", "state", "value", *keys, "epochs", "error"]
+    write_csv(table, columns, (row_of(record, keys) for record in records))
+
+
+def write_blueprint(config: BestConfig, trials: Sequence[Path], blueprint: Path) -> str:
+    """Write the pipeline of the best trial; return what a terminal shows of the study.
 
     Parameters
     ----------
@@ -27,8 +48,8 @@ def summarise(config: BestConfig, trials: Sequence[Path], table: Path, blueprint
         none of them.
     trials : sequence of Path
         The files of the trials.
-    table, blueprint : Path
-        ``trials.csv`` and ``blueprint.yaml`` to write.
+    blueprint : Path
+        ``blueprint.yaml`` to write.
 
     Raises
     ------
@@ -39,9 +60,6 @@ def summarise(config: BestConfig, trials: Sequence[Path], table: Path, blueprint
     best = best_of(records, config.direction)
     if best is None or best.recipe is None:
         raise no_best(config, records)
-    keys = parameters_of(records)
-    columns = ["trial", "state", "value", *keys, "epochs", "error"]
-    write_csv(table, columns, (row_of(record, keys) for record in records))
     sections = {key: best.recipe[key] for key in config.sections if key in best.recipe and key not in IDLE}
     head = {"format_version": FORMAT_VERSION, "task": config.pivot, "study": config.study}
     write_yaml(blueprint, {**head, **sections})
@@ -53,7 +71,12 @@ def no_best(config: BestConfig, records: Sequence[TrialRecord]) -> DataError:
     reasons = [f"trial {record.trial}: {record.error}" for record in records if record.error]
     first = f" The first reason: {reasons[0]}" if reasons else ""
     got = Words(f"no complete trial among {count_states(records)}")
-    return DataError(f"study {config.study}", got, "at least one", f"Mend its search space or pruner.{first}")
+    return DataError(
+        f"study {config.study}",
+        got,
+        "at least one",
+        f"trials.csv tells of all. Mend the search space or the pruner.{first}",
+    )
 
 
 def parameters_of(records: Iterable[TrialRecord]) -> list[str]:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from foldwise.config.architectures import Arch, OwnNetwork, Timm, ViT, check_maps, side_step, smallest_side
+from foldwise.config.architectures import Arch, OwnNetwork, Timm, ViT, check_maps, side_step
+from foldwise.config.sides import check_step
 from foldwise.errors import ConfigError, Words
 from foldwise.models.lora import Adapted
 from foldwise.models.monai import FAMILIES
@@ -217,17 +218,6 @@ def build_backbone(
         return vit.build_vit(arch, channels, size), arch.hidden_size, vit.LAST
     family = FAMILIES[type(arch)]
     return *family.build(arch, channels), family.last
-
-
-def check_step(arch: Arch, size: Sequence[int]) -> None:
-    """Raise `ConfigError` unless height and width are large enough, and multiples of what a network needs."""
-    height, width = size
-    found, step = Words(f"{height} x {width} pixels"), side_step(arch)
-    if height % step or width % step:
-        raise ConfigError("preprocessing.size", found, f"a multiple of {step} for {arch.name}")
-    if min(size) < smallest_side(arch):
-        expected = f"images large enough for {arch.name}, with sides of at least {smallest_side(arch)} pixels"
-        raise ConfigError("preprocessing.size", found, expected)
 
 
 def check_size(network: Network, arch: Arch, shape: Sequence[int]) -> None:

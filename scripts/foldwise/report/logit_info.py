@@ -177,7 +177,7 @@ def draw_reliabilities(path: Path, measured: Mapping[Group, Measured], more: int
         draw_words(path, RELIABILITY, EMPTY)
         return
     title = counted(RELIABILITY, len(measured), len(measured) + more)
-    with panels(path, len(measured), [title], (3.3, 3.5)) as (figure, grid):
+    with panels(path, len(measured), [title], (3.3, 3.9)) as (figure, grid):
         for axes, (group, found) in zip(grid, measured.items(), strict=True):
             draw_shares(axes, found.reliability)
             name_panel(axes, [*lines_of(group, found), f"calibration error {found.reliability.error:.4f}"])
@@ -185,7 +185,8 @@ def draw_reliabilities(path: Path, measured: Mapping[Group, Measured], more: int
             axes.set_xlabel(words.confidence, fontsize=9)
             axes.set_ylabel(words.share, fontsize=9)
             axes.set_box_aspect(1)
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        columns = 1 if len(measured) == 1 else 3  # of one panel there is no room for three
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
 
 
 def draw_confusions(path: Path, measured: Mapping[Group, Measured], more: int) -> None:

@@ -222,7 +222,7 @@ def distribution_of(dimension: Mapping[str, Any]) -> BaseDistribution:
     if dimension.get("choices") is not None:
         return CategoricalDistribution([as_json(choice) for choice in dimension["choices"]])
     low, high, log, step = (dimension["low"], dimension["high"], bool(dimension.get("log")), dimension.get("step"))
-    if dimension["integer"]:
+    if dimension.get("integer"):
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     return FloatDistribution(float(low), float(high), log=log, step=step)
 
@@ -230,7 +230,7 @@ def distribution_of(dimension: Mapping[str, Any]) -> BaseDistribution:
 def tell_studies(studies: Sequence[Study]) -> str:
     """Lay out a line a study."""
     if not studies:
-        return "There is no study yet."
+        return "There is no study to show."
     lines: list[tuple[str, ...]] = [("study", "trials", *STATES, "best value", "of trial")]
     for study in studies[:LINES]:
         best = study.best

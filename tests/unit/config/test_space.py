@@ -83,6 +83,7 @@ def test_keys_deep_in_a_section():
     [
         ({}, "hpo.search_space: got {}, expected keys of a pipeline"),
         ({"optimizer.lrr": [1]}, "optimizer.lrr: got an unknown key"),
+        ({"optimizer.": [1]}, "hpo.search_space.optimizer.: got a path with an empty part"),
         ({"optimzer.lr": [1]}, "optimzer.lr: got an unknown section"),
         ({"tta": ["flip"]}, "It decides predictions, and no score."),
         ({"metrics.bootstrap": [1]}, "It decides reports, and no score."),
@@ -205,5 +206,5 @@ def test_the_longest_trial(space, epochs):
 
 def test_a_point_that_does_not_go_together():
     space = resolve({"trainer.min_epochs": [60]})
-    with pytest.raises(ConfigErrors, match=r"hpo\.search_space: trainer\.min_epochs: got 60"):
+    with pytest.raises(ConfigErrors, match=r"hpo\.search_space\.trainer\.min_epochs: got 60"):
         apply_point(Pipeline(), space, {"trainer.min_epochs": 60})

@@ -13,6 +13,8 @@ from foldwise.config.study import (
     StudyConfig,
     best_config,
     check_same_study,
+    direction_warning,
+    is_lost,
     recorded_parallel,
     studied_recipes,
     study_config,
@@ -163,9 +165,9 @@ def test_the_same_study_goes_on(tmp_path):
             {"hpo": {"search_space": {"optimizer.lr": SPACE["optimizer.lr"]}}},
             ("hpo.search_space.sampling.batch_size", "[16, 32]"),
         ),
-        ({"seed": 7}, ("seed: got 7, expected the default",)),
-        ({"hpo": {"sampler": "random"}}, ("hpo.sampler", "random")),
-        ({"trainer": {"max_epochs": 3}}, ("trainer.max_epochs: got 3, expected the default",)),
+        ({"seed": 7}, ("seed: got 7, expected 42 as in",)),
+        ({"hpo": {"sampler": "random"}}, ('hpo.sampler.name: got "random", expected "tpe"',)),
+        ({"trainer": {"max_epochs": 3}}, ("trainer.max_epochs: got 3, expected 50",)),
     ],
 )
 def test_another_study_of_the_same_name_is_refused_with_both(tmp_path, keys, words):
@@ -193,4 +195,48 @@ def test_recipes_of_all_pipelines_that_may_be_varied():
 def test_what_the_blueprint_holds():
     config, plan = study(train={"pipeline_keys": ["arch", "optimizer", "seed"]})
     found = best_config(config, plan)
-    assert (found.study, found.pivot, found.sections) == ("s", "digits", ["arch", "optimizer"])
+    assert (found.study, found.pivot, found.sections) == ("s", "digits", ["arch", "sampling", "optimizer"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({}, ""),
+        ({"metric": "accuracy", "direction": "maximize"}, ""),
+        ({"metric": "brier"}, ""),
+        ({"metric": "accuracy"}, "hpo.direction: minimize with metric accuracy seeks the worst model"),
+        ({"direction": "maximize"}, "hpo.direction: maximize with the validation loss seeks the worst model"),
+    ],
+)
+def test_a_study_that_seeks_the_worst_is_warned_of(keys, words):
+    warning = direction_warning(study(keys)[0].hpo)
+    assert warning.startswith(words)
+    assert bool(warning) == bool(words)
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/a.db", "{}/a.log"])
+def test_a_lost_copy_is_noticed(tmp_path, storage):
+    address = storage.format(tmp_path)
+    assert is_lost(address)
+    (tmp_path / "a.db").touch()
+    (tmp_path / "a.log").touch()
+    assert not is_lost(address)
+
+
+@pytest.mark.parametrize("storage", ["postgresql://me@host/name", "sqlite:///${HOME}/a.db"])
+def test_of_others_nobody_knows(storage):
+    assert not is_lost(storage)
+
+
+def test_sizes_that_a_network_cannot_work_on_are_told_before():
+    space = {"preprocessing.size": [16, 24]}
+    text = refusal(
+        {"search_space": space}, pivot="digits_segmentation", tasks=["digits_segmentation"], arch={"name": "basicunet"}
+    )
+    assert text == "preprocessing.size: got 24 x 24 pixels, expected a multiple of 16 for basicunet."
+
+
+def test_too_few_tasks_are_told_at_the_key_that_asks_for_them():
+    assert refusal({"search_space": {"mode.multitask": [False, 5]}}).startswith(
+        "hpo.search_space.mode.multitask: got 5"
+    )

@@ -7,8 +7,9 @@ import math
 import pytest
 from PIL import Image
 
-from foldwise.artifacts import write_json, write_text
+from foldwise.artifacts import read_csv, write_json, write_text
 from foldwise.report.study_info import describe_studies
+from unit.hpo.studies import make_record, make_study, write_records
 
 CHOICES = [{"name": "resnet18"}, {"name": "vit"}]
 SPACE = [
@@ -155,5 +156,23 @@ def test_pictures_have_the_same_bytes_each_time(tmp_path):
 
 def test_without_studies_tables_have_headers(tmp_path):
     text, tables = describe(tmp_path)
-    assert text == "There is no study yet."
+    assert text == "There is no study to show."
     assert list(tables.values()) == [[], [], []]
+
+
+def test_importance_of_trials_as_they_are_written(tmp_path):
+    space = {"optimizer.lr": {"low": 1e-4, "high": 0.1, "log": True}, "sampling.batch_size": [16, 32]}
+    config = make_study(space)
+    points = [
+        {"optimizer.lr": 10 ** -(1 + number / 4), "sampling.batch_size": 16 * (1 + number % 2)} for number in range(12)
+    ]
+    values = [abs(number - 5) / 10 for number in range(12)]
+    records = [make_record(config, number, points[number], values[number]) for number in range(12)]
+    write_records(tmp_path / "studies" / config.study, records)
+    paths = {name: tmp_path / f"{name}.csv" for name in ("studies", "trials", "importance")}
+    pictures = {f"{config.study}.{kind}": tmp_path / f"{kind}.png" for kind in ("history", "importance")}
+    text = describe_studies(tmp_path, [config.study], {**paths, **pictures})
+    assert "Skipped" not in text
+    found = read_csv(paths["importance"], ["parameter", "importance"])
+    assert sorted(found["parameter"]) == sorted(space)
+    assert float(dict(zip(*found.values(), strict=True))["optimizer.lr"]) > 0.5
