@@ -982,8 +982,8 @@ def is_dry_run():
 
 def forced_command(mode):
     """Return the command that was given with the option that lets a mode not ask."""
-    given = os.environ["FOLDWISE_COMMAND"]
-    return f"{given} {mode}__force=true" if "--config" in given else f"{given} --config {mode}__force=true"
+    given, option = os.environ["FOLDWISE_COMMAND"], f"--config {mode}__force=true"
+    return given.replace("--config", option, 1) if " --config " in given else f"{given} {option}"
 
 
 class OldOutputs:

@@ -162,7 +162,7 @@ def frozen(
             **settings_of(space, record.parameters),
             user_attrs=told,
             system_attrs=dict(record.pruner),
-            intermediate_values=dict(record.intermediate),
+            intermediate_values=dict(record.intermediate_values),
         )
     except (ValueError, StopIteration) as error:
         where = f"trial {record.trial} of study {record.study}"

@@ -231,7 +231,7 @@ def run_trial(
         state=course.state,  # type: ignore[arg-type]
         value=course.value,
         parameters=point,
-        intermediate=course.intermediate,
+        intermediate_values=course.intermediate,
         folds=course.folds,
         epochs=sum(course.epochs),
         error=course.error,

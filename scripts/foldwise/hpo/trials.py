@@ -46,7 +46,7 @@ class TrialRecord(Part):
         The objective, the last intermediate value of a pruned trial; None if it failed.
     parameters : dict
         A value for each key of the search space that counted, as it is written there.
-    intermediate : list of [int, float]
+    intermediate_values : list of [int, float]
         Step and value of every validation; a fold takes as many steps as it may have epochs.
     folds : list of FoldRecord
         The models that were trained to their end.
@@ -70,7 +70,7 @@ class TrialRecord(Part):
     state: Literal["complete", "pruned", "failed"]
     value: float | None
     parameters: dict[str, Any]
-    intermediate: list[tuple[int, float]]
+    intermediate_values: list[tuple[int, float]]
     folds: list[FoldRecord]
     epochs: Number
     error: str | None

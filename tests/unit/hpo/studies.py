@@ -39,7 +39,7 @@ def make_study(space=None, folds=(0,), recipe=None, **hpo):
 def make_record(config, trial, parameters, value=0.5, state="complete", **keys):
     """Return the record of a trial."""
     plain = {
-        "intermediate": [],
+        "intermediate_values": [],
         "folds": [],
         "epochs": 2,
         "error": None,

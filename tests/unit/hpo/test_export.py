@@ -31,8 +31,8 @@ def config():
 def records(config):
     other = {**POINT, "sampling.batch_size": {"a": [1]}}
     return [
-        make_record(config, 0, POINT, 0.1 + 0.2, intermediate=[(1, 0.7), (2, 0.1 + 0.2)], folds=[FOLD]),
-        make_record(config, 1, other, 0.9, "pruned", intermediate=[(1, 0.9)], pruner={"completed_rung_0": 0.9}),
+        make_record(config, 0, POINT, 0.1 + 0.2, intermediate_values=[(1, 0.7), (2, 0.1 + 0.2)], folds=[FOLD]),
+        make_record(config, 1, other, 0.9, "pruned", intermediate_values=[(1, 0.9)], pruner={"completed_rung_0": 0.9}),
         make_record(config, 2, {"optimizer.lr": 0.02}, state="failed", error="no way"),
     ]
 

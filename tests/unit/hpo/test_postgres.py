@@ -75,8 +75,8 @@ def trials(tmp_path):
     config = make_study()
     steps = [(1, 0.7), (2, 0.1 + 0.2)]
     records = [
-        make_record(config, 0, POINT, 0.1 + 0.2, intermediate=steps),
-        make_record(config, 1, POINT, 0.7, "pruned", intermediate=steps[:1], pruner={"completed_rung_0": 0.7}),
+        make_record(config, 0, POINT, 0.1 + 0.2, intermediate_values=steps),
+        make_record(config, 1, POINT, 0.7, "pruned", intermediate_values=steps[:1], pruner={"completed_rung_0": 0.7}),
         make_record(config, 2, POINT, state="failed", error="no way"),
     ]
     write_records(tmp_path, records)

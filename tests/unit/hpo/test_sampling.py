@@ -124,8 +124,8 @@ class TestHistory:
         config = make_study()
         point = {"optimizer.lr": 0.01, "sampling.batch_size": 64}
         records = [
-            make_record(config, 0, point, 0.5, intermediate=[(1, 0.7), (2, 0.5)]),
-            make_record(config, 1, point, 0.9, "pruned", intermediate=[(1, 0.9)]),
+            make_record(config, 0, point, 0.5, intermediate_values=[(1, 0.7), (2, 0.5)]),
+            make_record(config, 1, point, 0.9, "pruned", intermediate_values=[(1, 0.9)]),
             make_record(config, 2, point, state="failed", error="no"),
         ]
         trials = ask(config, 3, records)[0].study.get_trials()[:3]
@@ -164,7 +164,7 @@ class TestPruners:
         config = make_study(pruner={"name": "median", "n_startup_trials": 3, "n_warmup_steps": 2})
         point = {"optimizer.lr": 0.01, "sampling.batch_size": 64}
         steps = [(1, 0.5), (2, 0.5), (3, 0.5)]
-        records = [make_record(config, number, point, intermediate=steps) for number in range(3)]
+        records = [make_record(config, number, point, intermediate_values=steps) for number in range(3)]
         trial, _ = ask(config, 3, records)
         found = []
         for step, value in [(1, 0.9), (2, 0.9)]:
@@ -191,7 +191,9 @@ class TestPruners:
                     break
             state = "pruned" if pruned else "complete"
             steps = [(one, 0.1 * number) for one in range(1, step + 1)]
-            record = make_record(config, number, point, 0.1 * number, state, intermediate=steps, pruner=noted(trial))
+            record = make_record(
+                config, number, point, 0.1 * number, state, intermediate_values=steps, pruner=noted(trial)
+            )
             records.append(again(record))
         pruner.prune(trial.study, trial.study.get_trials()[0])
         budgets = pruner._trial_allocation_budgets
@@ -203,6 +205,6 @@ class TestPruners:
         assert len(first) > 1
         for record, bracket in zip(records, brackets, strict=True):
             is_best = first[bracket] == record.trial  # each trial is worse than those before
-            reached = len(record.intermediate)
+            reached = len(record.intermediate_values)
             assert (record.state == "complete") == (is_best or 2**bracket > 4), (record.trial, bracket)
             assert reached == (4 if record.state == "complete" else 2**bracket)

@@ -55,7 +55,7 @@ def start(digits, tmp_path):
 def hopeless(config, count=5):
     """Return trials before, which were much better than any to come."""
     steps = [(step, 0.001) for step in range(1, 9)]
-    return [make_record(config, number, GOOD, 0.001, intermediate=steps) for number in range(count)]
+    return [make_record(config, number, GOOD, 0.001, intermediate_values=steps) for number in range(count)]
 
 
 class TestDeterminism:
@@ -128,13 +128,13 @@ class TestValue:
         assert [one.model_dump() for one in record.folds] == [{key: one[key] for key in keys} for one in trained]
         values = [one["metrics"][metric] if metric else one["score"] for one in trained]
         assert record.value == sum(values) / 2
-        assert record.intermediate[-1] == (4, record.value)
+        assert record.intermediate_values[-1] == (4, record.value)
 
     def test_steps_are_epochs_and_values_those_of_the_epoch_that_is_kept(self, start):
         erratic = {"name": "adamw", "lr": 0.3}
         study = start(make_study({"sampling.batch_size": [64]}, folds=(0, 1), recipe={**FOUR, "optimizer": erratic}))
         record = study.run(0)
-        steps, values = zip(*record.intermediate, strict=True)
+        steps, values = zip(*record.intermediate_values, strict=True)
         assert steps == tuple(range(1, 9))
         assert list(values[:4]) == sorted(values[:4], reverse=True)
         assert len(set(values[:4])) < 4, "every epoch was better: this training tells nothing"
@@ -159,7 +159,7 @@ class TestPruning:
         study = start(config, records=hopeless(config))
         record = study.run(5)
         assert (record.state, record.epochs, len(record.folds)) == ("pruned", 5 if fold else 1, fold)
-        assert record.value == record.intermediate[-1][1]
+        assert record.value == record.intermediate_values[-1][1]
         assert study.lines[-1].startswith(f"stopped at epoch 1 of fold {fold} of digits: ")
         assert not study.files(5).state.exists()
 

@@ -18,7 +18,7 @@ def config():
 
 
 def test_a_record_is_read_as_it_was_written(config, tmp_path):
-    whole = {"intermediate": [(1, 0.6), (3, 0.5)], "folds": [FOLD], "pruner": {"completed_rung_0": 0.6}}
+    whole = {"intermediate_values": [(1, 0.6), (3, 0.5)], "folds": [FOLD], "pruner": {"completed_rung_0": 0.6}}
     others = {"arch": {"name": "a", "n": [1, None]}, "x": True, "y": None, "z": "1e-3"}
     records = [
         make_record(config, 0, POINT, **whole),
@@ -34,7 +34,7 @@ def test_a_record_is_read_as_it_was_written(config, tmp_path):
         ({"value": None}, "value None in state complete"),
         ({"state": "failed"}, "value 0.5 in state failed"),
         ({"state": "running"}, "state: "),
-        ({"intermediate": [[1]]}, r"intermediate\.0\.1: "),
+        ({"intermediate_values": [[1]]}, r"intermediate_values\.0\.1: "),
         ({"more": 1}, "more: "),
         ({"trial": 3}, "trial 3, expected trial 0"),
         ({"format_version": "9.0.0"}, "format version 9.0.0"),

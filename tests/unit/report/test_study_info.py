@@ -24,7 +24,7 @@ def add_trial(project, number, value=0.5, state="complete", study="first", secon
     parameters = keys.pop("parameters", {"optimizer.lr": 1e-3, "arch": CHOICES[0]})
     tree = {
         "study": study, "trial": number, "state": state, "value": value, "parameters": parameters,
-        "intermediate": [[0, 1.0]], "error": None, "recipe": {},
+        "intermediate_values": [[0, 1.0]], "error": None, "recipe": {},
         "folds": [{"task": "digits+nested-0", "fold": 0, "score": value, "epoch": 0, "metrics": {}}],
         "definition": {"direction": direction, "space": SPACE}, **keys,
     }  # fmt: skip
