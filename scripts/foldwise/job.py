@@ -101,15 +101,22 @@ class Job:
         self.terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace")
         try:
             self.redirect()
+            self.prepare()
         except FoldwiseError as error:
             raise SystemExit(f"Error: {error.message}") from None
+        except KeyboardInterrupt as error:
+            self.tell(explain(error, self.title))
+            raise SystemExit(1) from None
+        return self
+
+    def prepare(self) -> None:
+        """Let messages of libraries go to the log, and requests to end be obeyed."""
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
         )
         logging.captureWarnings(True)
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
         signal.signal(signal.SIGTERM, stop)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -32,7 +32,8 @@ class Origin(NamedTuple):
 def record_path(log: Path, rule: str) -> Path:
     """Return the record of a job by its log: it lies under ``provenance`` where the log lies under ``logs``."""
     below = list(log.parts)
-    place = max(n for n, part in enumerate(below[:-1]) if (part, below[n + 1]) == ("logs", rule))
+    # In a workflow that uses this one as a module, names of rules begin with a prefix of its own.
+    place = max(n for n, part in enumerate(below[:-1]) if part == "logs" and rule.endswith(below[n + 1]))
     below[place] = "provenance"
     return Path(*below).with_name(f"{log.name.removesuffix('.log')}.json")
 

@@ -375,3 +375,15 @@ def test_times_are_utc():
 def test_starting_a_job_imports_nothing_heavy(run):
     ended = run('print([name for name in ("torch", "numpy", "pandas", "lightning") if name in sys.modules])')
     assert ended.log == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "rule", "record"),
+    [
+        ("results/p/logs/train_fold/a/fold-0.log", "train_fold", "results/p/provenance/train_fold/a/fold-0.json"),
+        ("logs/p/logs/train_fold/a.b.log", "mine_train_fold", "logs/p/provenance/train_fold/a.b.json"),
+        ("r/p/logs/train_fold/logs/train/fold-0.log", "train_fold", "r/p/provenance/train_fold/logs/train/fold-0.json"),
+    ],
+)
+def test_the_place_of_a_record(log, rule, record):
+    assert str(origin.record_path(Path(log), rule)) == record
