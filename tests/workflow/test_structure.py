@@ -14,8 +14,8 @@ MODES = ("create", "pp", "train", "tl", "predict", "test", "post", "info", "hpo"
 ACTING = ("info", "clean")  # modes that do more than collect: they show what their parts have found, or have no outputs
 ENGINE = REPOSITORY / "scripts/foldwise"
 LAYERS = (
-    "errors", "progress", "artifacts", "functions", "aside", "npz", "config", "origin", "job", "tasks", "data",
-    "models", "inference", "training", "post", "hpo", "report", "maintain", "project",
+    "errors", "progress", "artifacts", "functions", "aside", "npz", "config", "origin", "job", "tasks", "migrations",
+    "data", "models", "inference", "training", "post", "hpo", "report", "maintain", "project",
 )  # fmt: skip
 RULES = {
     match[1]: match[2]

@@ -1,0 +1,1 @@
+"""Roads between formats: from and to what other programs write."""

@@ -1,0 +1,1 @@
+"""Data and results of mml-core, 0.11 to 1.0."""
